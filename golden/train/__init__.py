@@ -1,0 +1,1 @@
+"""DenseShift layers, their baselines and the training tasks: the only part of the golden model that imports torch."""

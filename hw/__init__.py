@@ -1,0 +1,1 @@
+"""The gateware, in Amaranth: one unit per file, under the same word as in the golden model."""

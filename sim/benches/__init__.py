@@ -1,0 +1,1 @@
+"""cocotb test modules, one per unit; run by sim.runner."""

@@ -1,0 +1,1 @@
+"""Compiler from a network to a stream program, the accelerator object and its checks."""
