@@ -1,0 +1,296 @@
+"""The configuration: one TOML file for the generator, the golden model and the driver, and what follows from it.
+
+Every derived width and size is a property of `Config`, so that each number exists once. Pure Python: the gateware reads it.
+"""
+
+import difflib
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from shiftforge.errors import InputError, NotBuiltError
+from shiftforge.formats import Format, WeightCode, format_named
+
+CONFIG_VERSION = 1
+"""Part of the configuration hash: raised whenever the same configuration would mean another machine."""
+
+STREAM_BITS = (32, 64, 128)
+MAX_ROWS_COLS = 256
+HARDWARE_FORMATS = ("int8", "int16", "fp8_e4m3", "fp8_e5m2", "fp16")
+"""Activation formats that the ``aligned`` accumulator builds; bf16 and fp32 need the ``banked`` one, not built yet."""
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def power_of_two_at_least(n: int) -> int:
+    return 1 << max(0, (n - 1).bit_length())
+
+
+@dataclass(frozen=True)
+class Config:
+    """One accelerator.
+
+    Parameters
+    ----------
+    rows, cols : int
+        Array size, 1..256 each. Rows carry pixels (M), columns output channels (N).
+    activation, output : Format
+        Format of the activations, and of what leaves on the output stream. Results that stay on chip are activations.
+    weights : WeightCode
+        Width of the weight codes.
+    max_k : int
+        Longest dot product. Accumulators are sized from it, so that no sum can wrap.
+    accumulator : str
+        ``aligned``: one fixed-point accumulator per PE. (``banked`` is not built yet.)
+    overflow : str
+        Default of `gemm` for a result beyond the format: ``inf`` (IEEE 754 clause 7.4) or ``saturate``.
+    k_bias_bits : int
+        Width of an exponent bias per K index. Only 0 is built.
+    activation_words, weight_words, parameter_words : int
+        Memory depths in words of `activation_word_bits`, `weight_word_bits` and `parameter_word_bits`: powers of two, split into
+        two halves that load and compute independently.
+    stream_bits : int
+        Width of both AXI4-Streams: 32, 64 or 128.
+    """
+
+    rows: int
+    cols: int
+    activation: Format
+    output: Format
+    weights: WeightCode
+    max_k: int
+    accumulator: Literal["aligned"]
+    overflow: Literal["inf", "saturate"]
+    k_bias_bits: int
+    activation_words: int
+    weight_words: int
+    parameter_words: int
+    stream_bits: int
+
+    # ---- array
+
+    @property
+    def max_k_words(self) -> int:
+        """Activation words of one row's longest dot product: K is padded with zeros to whole words of `rows` elements."""
+        return ceil_div(self.max_k, self.rows)
+
+    @property
+    def product_bits(self) -> int:
+        """Two's complement width of an activation in fixed point shifted by the largest weight exponent."""
+        return self.activation.fixed_bits + self.weights.max_exponent
+
+    @property
+    def accumulator_bits(self) -> int:
+        """Two's complement width that no sum of `max_k` products can leave."""
+        largest = self.activation.max_fixed << self.weights.max_exponent
+        return (largest * self.max_k).bit_length() + 1
+
+    @property
+    def lanes(self) -> int:
+        """Post-processing lanes: a power of two; enough to drain a tile in max(rows, 64) cycles where rows allow."""
+        wanted = power_of_two_at_least(ceil_div(self.rows * self.cols, max(self.rows, 64)))
+        most = 1 << (min(self.rows, self.cols).bit_length() - 1)
+        return min(wanted, most)
+
+    @property
+    def groups(self) -> int:
+        """Steps in which the lanes read out one row of a tile: ceil(cols / lanes)."""
+        return ceil_div(self.cols, self.lanes)
+
+    # ---- memories
+
+    @property
+    def activation_word_bits(self) -> int:
+        """One activation word: `rows` consecutive channels of one pixel."""
+        return self.rows * self.activation.bits
+
+    @property
+    def weight_word_bits(self) -> int:
+        """One weight word: the codes of all columns for one K index."""
+        return self.cols * self.weights.bits
+
+    @property
+    def parameter_word_bits(self) -> int:
+        """One parameter word: (scale, bias) in fp32 for each lane."""
+        return self.lanes * 64
+
+    # ---- identity
+
+    def to_dict(self) -> dict[str, dict[str, int | str]]:
+        """The resolved configuration in the shape of the TOML file, every default filled in."""
+        return {
+            "array": {
+                "rows": self.rows,
+                "cols": self.cols,
+                "activation": self.activation.name,
+                "output": self.output.name,
+                "weight_bits": self.weights.bits,
+                "max_k": self.max_k,
+                "accumulator": self.accumulator,
+                "overflow": self.overflow,
+                "k_bias_bits": self.k_bias_bits,
+            },
+            "memory": {
+                "activation_words": self.activation_words,
+                "weight_words": self.weight_words,
+                "parameter_words": self.parameter_words,
+            },
+            "interface": {"stream_bits": self.stream_bits},
+        }
+
+    @cached_property
+    def hash(self) -> int:
+        """32-bit identity of the machine: SHA-256 of the resolved configuration, first four bytes, big-endian.
+
+        `overflow` is left out: it is a default of the driver, not a property of the machine.
+        """
+        resolved = self.to_dict()
+        del resolved["array"]["overflow"]
+        text = json.dumps({"version": CONFIG_VERSION, **resolved}, sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+    def require_hardware(self) -> None:
+        """Raise `NotBuiltError` when this configuration has no gateware (the golden model runs every format)."""
+        if self.activation.name not in HARDWARE_FORMATS:
+            raise NotBuiltError(
+                f"array.activation must be one of {', '.join(HARDWARE_FORMATS)} for hardware with the aligned accumulator, "
+                f"not {self.activation.name!r}; the golden backend runs it"
+            )
+
+
+_SECTIONS: dict[str, dict[str, type]] = {
+    "array": {
+        "rows": int,
+        "cols": int,
+        "activation": str,
+        "output": str,
+        "weight_bits": int,
+        "max_k": int,
+        "accumulator": str,
+        "overflow": str,
+        "k_bias_bits": int,
+    },
+    "memory": {"activation_words": int, "weight_words": int, "parameter_words": int},
+    "interface": {"stream_bits": int},
+}
+_REQUIRED = ("rows", "cols", "activation", "output", "weight_bits", "max_k")
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(known)}"
+
+
+def _checked(data: dict[str, object]) -> dict[str, int | str]:
+    """Flat ``section.key`` -> value, with unknown keys, wrong types and missing keys refused."""
+    flat: dict[str, int | str] = {}
+    for section, table in data.items():
+        if section not in _SECTIONS:
+            raise InputError(f"section [{section}] is unknown{_nearest(section, list(_SECTIONS))}")
+        if not isinstance(table, dict):
+            raise InputError(f"{section} must be a table, written as [{section}], not {table!r}")
+        for key, value in table.items():
+            known = _SECTIONS[section]
+            if key not in known:
+                raise InputError(f"key {section}.{key} is unknown{_nearest(key, list(known))}")
+            if not isinstance(value, known[key]) or isinstance(value, bool):
+                kind = "an integer" if known[key] is int else "a string"
+                raise InputError(f"{section}.{key} must be {kind}, not {value!r}")
+            flat[key] = value
+    for key in _REQUIRED:
+        if key not in flat:
+            raise InputError(f"array.{key} must be given, and the configuration lacks it")
+    return flat
+
+
+def _in_range(name: str, value: int, low: int, high: int) -> int:
+    if not low <= value <= high:
+        raise InputError(f"{name} must be {low}..{high}, not {value}")
+    return value
+
+
+def _depth(name: str, value: int, least: int, why: str) -> int:
+    if value != power_of_two_at_least(value) or not least <= value <= 1 << 17:
+        raise InputError(f"memory.{name} must be a power of two from {least} ({why}) to {1 << 17}, not {value}")
+    return value
+
+
+def from_dict(data: dict[str, object]) -> Config:
+    """A validated `Config` from the parsed TOML; `InputError` names the key, the rule and the mend."""
+    flat = _checked(data)
+
+    def integer(key: str, default: int = 0) -> int:
+        return int(flat.get(key, default))
+
+    rows = _in_range("array.rows", integer("rows"), 1, MAX_ROWS_COLS)
+    cols = _in_range("array.cols", integer("cols"), 1, MAX_ROWS_COLS)
+    max_k = _in_range("array.max_k", integer("max_k"), 1, 1 << 16)
+    accumulator = flat.get("accumulator", "aligned")
+    if accumulator == "banked":
+        raise NotBuiltError("array.accumulator 'banked' is not built in this version; use 'aligned'")
+    if accumulator != "aligned":
+        raise InputError(f"array.accumulator must be 'aligned' or 'banked', not {accumulator!r}")
+    overflow = flat.get("overflow", "inf")
+    if overflow not in ("inf", "saturate"):
+        raise InputError(f"array.overflow must be 'inf' or 'saturate', not {overflow!r}")
+    if integer("k_bias_bits") != 0:
+        raise NotBuiltError(f"array.k_bias_bits must be 0 in this version, not {integer('k_bias_bits')}")
+    stream_bits = integer("stream_bits", 64)
+    if stream_bits not in STREAM_BITS:
+        raise InputError(f"interface.stream_bits must be one of {', '.join(map(str, STREAM_BITS))}, not {stream_bits}")
+
+    # Each memory has two halves, and half of it must hold a tile of K = max_k.
+    k_words = ceil_div(max_k, rows)
+    least_activation = 2 * power_of_two_at_least(rows * k_words)
+    least_weight = 2 * power_of_two_at_least(rows * k_words)
+    config = Config(
+        rows=rows,
+        cols=cols,
+        activation=format_named(str(flat["activation"])),
+        output=format_named(str(flat["output"])),
+        weights=WeightCode(integer("weight_bits")),
+        max_k=max_k,
+        accumulator="aligned",
+        overflow="inf" if overflow == "inf" else "saturate",
+        k_bias_bits=0,
+        activation_words=_depth(
+            "activation_words",
+            integer("activation_words", max(512, least_activation)),
+            least_activation,
+            "two halves of one tile of K = max_k",
+        ),
+        weight_words=_depth(
+            "weight_words", integer("weight_words", max(512, least_weight)), least_weight, "two halves of one tile of K = max_k"
+        ),
+        parameter_words=0,
+        stream_bits=stream_bits,
+    )
+    least_parameter = 2 * power_of_two_at_least(config.groups)
+    depth = _depth(
+        "parameter_words",
+        integer("parameter_words", max(128, least_parameter)),
+        least_parameter,
+        "two halves of one tile's channels",
+    )
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    return Config(**{**values, "parameter_words": depth})
+
+
+def load(path: str | Path) -> Config:
+    """The configuration in a TOML file; `InputError` names the file and what is wrong in it."""
+    try:
+        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"configuration {path} must be a readable file: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"configuration {path} must be TOML: {error}") from None
+    try:
+        return from_dict(data)
+    except InputError as error:
+        raise type(error)(f"{path}: {error}") from None
