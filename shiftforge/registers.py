@@ -94,6 +94,7 @@ class Address(IntEnum):
     STALL_INPUT = 0x50
     STALL_OUTPUT = 0x54
     PACKETS = 0x58
+    ERROR_SEQUENCE = 0x5C
 
 
 REGISTERS = (
@@ -119,4 +120,7 @@ REGISTERS = (
     Register("STALL_INPUT", Address.STALL_INPUT, "ro", "cycles in which the input was ready and no beat was offered"),
     Register("STALL_OUTPUT", Address.STALL_OUTPUT, "ro", "cycles in which an output beat was offered and not taken"),
     Register("PACKETS", Address.PACKETS, "ro", "packets accepted without an error, modulo 2^32"),
+    Register(
+        "ERROR_SEQUENCE", Address.ERROR_SEQUENCE, "ro", "sequence number of the packet that set the first sticky error"
+    ),
 )
