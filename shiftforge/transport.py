@@ -1,17 +1,18 @@
 """The device as everything above it sees it: whole packets in, whole packets out, and the cycles in which they moved.
 
-The golden emulator (golden), the simulated Verilog (sim) and a cable (sw_driver) are three transports behind one protocol.
+The golden emulator (golden), the simulated Verilog (sim) and a cable (sw_driver) are transports behind one protocol.
 Needs NumPy, so the gateware does not import this module.
 
 Handshake rules, the same for every simulated transport and for the cycle model
 ------------------------------------------------------------------------------
-Cycle 0 is the first clock cycle after the reset is released; the count goes on over all transfers and register accesses.
+Cycle 0 is the first clock cycle after the reset is released; the count goes on over transfers and register accesses.
 
 * The source, with a beat left, asserts ``tvalid`` in cycle t iff it asserted it in t - 1 without being accepted, or
   ``input_valid[t % len(input_valid)]``. So an offered beat stays until it is accepted (AMBA AXI4-Stream, 2.2.1).
 * The sink asserts ``tready`` in cycle t iff ``output_ready[t % len(output_ready)]``, whatever ``tvalid`` is.
-* A beat moves in the cycle in which both are high. A transfer ends with the cycle in which the last input beat is accepted or the
-  last expected packet's ``tlast`` comes, whichever is later. Between transfers neither ``tvalid`` nor ``tready`` is asserted.
+* A beat moves in the cycle in which both are high. A transfer ends with the cycle in which the last input beat is
+  accepted or the last expected packet's ``tlast`` comes, whichever is later. Between transfers neither ``tvalid`` nor
+  ``tready`` is asserted.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from shiftforge.errors import InputError
 
 Pattern: TypeAlias = NDArray[np.bool_] | None
-"""In which cycles one side is willing: None is always, else a one-dimensional bool array that repeats, indexed by absolute cycle."""
+"""In which cycles one side is willing: None is always, else a 1-D bool array that repeats, indexed by absolute cycle."""
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called as ``progress(done, total)``: input beats accepted plus packets received, and what that sum ends at."""
@@ -80,8 +81,8 @@ class TransferResult:
     Parameters
     ----------
     packets : list of bytes
-        The packets that ended during this transfer, in order and without null bytes: at least as many as were expected. A packet
-        that began but did not end is kept for the next transfer.
+        The packets that ended during this transfer, in order and without null bytes: at least as many as were expected.
+        A packet that began but did not end is kept for the next transfer.
     cycles : int
         Clock cycles that the transfer took; 0 for a transport that has no clock.
     input_beats, output_beats : NDArray[np.int64]
