@@ -49,12 +49,9 @@ def _conditions(x: Float64Array, w: Float64Array) -> tuple[BoolArray, BoolArray,
 def _product(x: Float64Array, w: Float64Array, bound: int) -> Int64Array:
     """The exact product of integer matrices with ``|x| * |w| <= bound`` for every pair of elements."""
     k = x.shape[1]
-    for dtype, digits, enough in ((np.float32, 24, _SHORT_K_FLOAT32), (np.float64, 53, 1)):
-        terms = ((1 << digits) - 1) // bound
-        if terms >= min(k, enough):
-            break
-    else:
-        raise AssertionError("unreachable: limbs are cut so that float64 holds a product")
+    terms, dtype = ((1 << 24) - 1) // bound, np.float32
+    if terms < min(k, _SHORT_K_FLOAT32):
+        terms, dtype = ((1 << 53) - 1) // bound, np.float64
     x, w = x.astype(dtype, copy=False), w.astype(dtype, copy=False)
     total = (x[:, :terms] @ w[:terms]).astype(np.int64)
     for start in range(terms, k, terms):

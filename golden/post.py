@@ -42,7 +42,7 @@ def apply_activation(values: Float32Array, activation: Activation) -> Float32Arr
         return np.where((values > 0) | nan, values, np.float32(0))
     if activation.kind == "clamp":
         bits = values.view(np.uint32)
-        lo, hi = np.uint32(activation.lo), np.uint32(activation.hi)
+        lo, hi = (np.full((), bound, np.uint32) for bound in (activation.lo, activation.hi))
         order = _order(bits)
         bounded = np.where(order > _order(hi), hi, bits)
         bounded = np.where(order < _order(lo), lo, bounded)

@@ -15,7 +15,7 @@ from golden.sums import Sums
 from shiftforge.errors import InputError
 from shiftforge.formats import Format
 
-Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Codes = npt.NDArray[np.unsignedinteger]
 Overflow = Literal["inf", "saturate"]
 
 MIN_EXPONENT_BIAS, MAX_EXPONENT_BIAS = -128, 127
@@ -42,7 +42,7 @@ class Flags:
         return Flags(self.nv or other.nv, self.of or other.of, self.nx or other.nx)
 
 
-def storage_dtype(fmt: Format) -> np.dtype[np.uint8] | np.dtype[np.uint16] | np.dtype[np.uint32]:
+def storage_dtype(fmt: Format) -> np.dtype[np.unsignedinteger]:
     """The unsigned dtype that holds the raw codes of a format (integers included): uint8, uint16 or uint32."""
     if fmt.bits == 8:
         return np.dtype(np.uint8)
@@ -109,9 +109,7 @@ def _chunks(size: int) -> Iterator[slice]:
         yield slice(start, min(start + _CHUNK, size))
 
 
-def round_float64(
-    values: npt.NDArray[np.float64], fmt: Format, *, overflow: Overflow = "inf"
-) -> tuple[Codes, Flags]:
+def round_float64(values: npt.NDArray[np.float64], fmt: Format, *, overflow: Overflow = "inf") -> tuple[Codes, Flags]:
     """Round float64 values (exact, or rounded to odd from more bits) once to ``fmt``.
 
     Returns codes of the same shape in :func:`storage_dtype`, and the flags. Infinities and NaNs of a float format raise no
@@ -131,9 +129,7 @@ def round_float64(
     return codes.reshape(np.shape(values)), flags
 
 
-def round_sums(
-    sums: Sums, fmt: Format, *, exponent_bias: int = 0, overflow: Overflow = "inf"
-) -> tuple[Codes, Flags]:
+def round_sums(sums: Sums, fmt: Format, *, exponent_bias: int = 0, overflow: Overflow = "inf") -> tuple[Codes, Flags]:
     """Round exact sums times ``2**exponent_bias`` once to ``fmt``.
 
     A zero sum is +0; a negative sum that rounds to zero is -0 (floats). Returns codes of ``sums.shape`` and the flags.
@@ -142,8 +138,10 @@ def round_sums(
     if not MIN_EXPONENT_BIAS <= exponent_bias <= MAX_EXPONENT_BIAS:
         raise InputError(f"exponent_bias must be {MIN_EXPONENT_BIAS}..{MAX_EXPONENT_BIAS}, not {exponent_bias!r}")
     unit = sums.lsb_exponent + exponent_bias
-    if not -1022 <= unit or unit + 32 * (len(sums.limbs) + 1) > 1023:
-        raise InputError(f"exponents of sums must be within those of float64, not from 2**{unit} in {len(sums.limbs)} limbs")
+    if unit < -1022 or unit + 32 * (len(sums.limbs) + 1) > 1023:
+        raise InputError(
+            f"exponents of sums must be within those of float64, not from 2**{unit} in {len(sums.limbs)} limbs"
+        )
     values = sums.odd_values() * 2.0**unit  # exact: no value leaves the normal numbers of float64
     both = sums.pos_inf & sums.neg_inf
     if sums.pos_inf.any() or sums.neg_inf.any() or sums.nan.any():
@@ -153,9 +151,7 @@ def round_sums(
     return codes, flags | Flags(nv=bool((both & ~sums.nan).any()))
 
 
-def round_fp32(
-    bits: npt.NDArray[np.uint32], fmt: Format, *, overflow: Overflow = "inf"
-) -> tuple[Codes, Flags]:
+def round_fp32(bits: npt.NDArray[np.uint32], fmt: Format, *, overflow: Overflow = "inf") -> tuple[Codes, Flags]:
     """Round binary32 patterns once to ``fmt``: the last step of post-processing."""
     if bits.dtype != np.uint32:
         raise InputError(f"binary32 patterns must be uint32, not {bits.dtype}")

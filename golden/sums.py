@@ -169,5 +169,5 @@ class Sums:
             window = np.where(room, (window << RADIX_BITS) | limbs[i], window)
             exponent = np.where(room, np.int32(RADIX_BITS * i), exponent)
             sticky |= ~room & (limbs[i] != 0)
-        result = np.ldexp(odd_float64(window | sticky), exponent)
+        result = np.ldexp(odd_float64(window | sticky.astype(np.int64)), exponent)
         return np.where(negative, -result, result)
