@@ -1,0 +1,48 @@
+# `make demo` and `make test` set everything up in .venv first; no root, nothing outside this folder but the caches of pip and YoWASP.
+# Another Python: `make test PYTHON=/path/to/python3.11`. Your own pip configuration (index, wheels, proxy) is used as it is.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint slow doctor setup clean
+.DEFAULT_GOAL := test
+
+demo: doctor
+	$(BIN)/python -m examples.demo
+
+# The last line is pytest's summary.
+test: doctor lint
+	$(BIN)/python -m pytest
+
+# Everything that takes long: seeded faults, long random runs, whole networks on RTL.
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+doctor: $(STAMP)
+	$(BIN)/shiftforge doctor
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "make: Python 3.11 or newer is needed; name yours with PYTHON=..." >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: Python must be 3.11 or newer, not $$("$(PYTHON)" -V); name another with PYTHON=..." >&2; exit 2; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "make: $(PYTHON) has no venv module: 'apt install python3-venv', or name another with PYTHON=..." >&2; exit 2; }
+	@echo "Setting up .venv: about 500 MB to download with a CPU build of torch, which your pip configuration decides;"
+	@echo "PyPI's own torch for Linux brings CUDA and makes it several GB (then: PIP_EXTRA_INDEX_URL of a CPU wheel index)."
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) out build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The subcommands of `shiftforge`, one module each; `shiftforge.cli` names them."""

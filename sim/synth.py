@@ -1,0 +1,276 @@
+"""Synthesis for Lattice ECP5 with yosys, and place and route with nextpnr: what a design costs and how fast it runs.
+
+What is counted
+---------------
+- `lut`: 4-input LUTs that logic and distributed memory take from the slices: LUT4 cells, two per CCU2C carry cell, six per
+  TRELLIS_DPR16X4 memory (two slices for storage and one for its write port, of two LUTs each).
+- `ff`: TRELLIS_FF. `ebr`: DP16KD block memories of 18 Kbit. `dsp`: MULT18X18D.
+- `fmax_mhz`: the clock `clk` after routing, from nextpnr's report (speed grade 6, the slowest), median over the seeds.
+  Paths from and to pins are not in it.
+
+Sources: Lattice FPGA-TN-02200 (ECP5 slices and memories); yosys `synth_ecp5` and nextpnr-ecp5 `--report`.
+"""
+
+import json
+import shutil
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shiftforge.errors import InputError, ToolError
+from shiftforge.files import read_text
+from shiftforge.progress import SILENT, Progress
+from shiftforge.tools import run
+
+DEVICES = ("25k", "45k", "85k")
+"""The LFE5U devices by nextpnr's names. All in the package that has the most pins."""
+
+_PACKAGES = {"25k": "CABGA381", "45k": "CABGA554", "85k": "CABGA756"}
+_PINS = {"25k": 197, "45k": 245, "85k": 365}
+_LUTS_OF = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
+_SYNTHESIS_TIMEOUT_S = 3600.0
+_ROUTE_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What place and route found.
+
+    Parameters
+    ----------
+    fmax_mhz : float or None
+        Median over the seeds of the clock's highest frequency; None for a design without a clocked path.
+    fmax_by_seed : tuple of (int, float or None)
+        The seeds as asked for, and the frequency of each.
+    pins : bool
+        True when every port bit has a pin with its buffer, and the clock a global net. False when the package has too few
+        pins: the design was then placed out of context, without buffers.
+    used, available : tuple of (str, int)
+        nextpnr's resources by name, for the first seed; only those used.
+    """
+
+    fmax_mhz: float | None
+    fmax_by_seed: tuple[tuple[int, float | None], ...]
+    pins: bool
+    used: tuple[tuple[str, int], ...]
+    available: tuple[tuple[str, int], ...]
+
+    def to_json(self) -> dict[str, object]:
+        """The same fields with JSON's types."""
+        return {
+            "fmax_mhz": self.fmax_mhz,
+            "fmax_by_seed": {str(seed): mhz for seed, mhz in self.fmax_by_seed},
+            "pins": self.pins,
+            "used": dict(self.used),
+            "available": dict(self.available),
+        }
+
+
+@dataclass(frozen=True)
+class SynthResult:
+    """The cost of a design on one ECP5 device.
+
+    Parameters
+    ----------
+    top, device : str
+        The top module, and the device by nextpnr's name.
+    cells : tuple of (str, int)
+        Every cell type after mapping and its count, sorted by name.
+    port_bits : int
+        Bits of the top module's ports.
+    routed : Routed or None
+        None when place and route was not asked for.
+    """
+
+    top: str
+    device: str
+    cells: tuple[tuple[str, int], ...]
+    port_bits: int
+    routed: Routed | None = None
+
+    @property
+    def lut(self) -> int:
+        return sum(weight * self._count(cell) for cell, weight in _LUTS_OF.items())
+
+    @property
+    def ff(self) -> int:
+        return self._count("TRELLIS_FF")
+
+    @property
+    def ebr(self) -> int:
+        return self._count("DP16KD")
+
+    @property
+    def dsp(self) -> int:
+        return self._count("MULT18X18D")
+
+    @property
+    def fmax_mhz(self) -> float | None:
+        return None if self.routed is None else self.routed.fmax_mhz
+
+    def _count(self, cell: str) -> int:
+        return dict(self.cells).get(cell, 0)
+
+    def to_json(self) -> dict[str, object]:
+        """The fields and the derived counts with JSON's types."""
+        return {
+            "target": "ecp5",
+            "device": self.device,
+            "top": self.top,
+            "lut": self.lut,
+            "ff": self.ff,
+            "ebr": self.ebr,
+            "dsp": self.dsp,
+            "fmax_mhz": self.fmax_mhz,
+            "port_bits": self.port_bits,
+            "cells": dict(self.cells),
+            "routed": None if self.routed is None else self.routed.to_json(),
+        }
+
+
+def synthesize(
+    verilog: Sequence[Path],
+    top: str,
+    *,
+    device: str = "85k",
+    dsp: bool = True,
+    seeds: Sequence[int] = (1,),
+    place: bool = True,
+    frequency_mhz: float = 100.0,
+    work_dir: Path,
+    progress: Progress = SILENT,
+) -> SynthResult:
+    """Synthesize Verilog, check the netlist, count its cells, and place and route it.
+
+    Parameters
+    ----------
+    verilog : sequence of Path
+        Every source file. Copies go to `work_dir`, because the WebAssembly tools do not see all folders.
+    top : str
+        The top module. Its clock port is `clk`.
+    device : str
+        One of `DEVICES`.
+    dsp : bool
+        Whether multipliers may become MULT18X18D.
+    seeds : sequence of int
+        Seeds of placement, one run each; at least one, none negative.
+    place : bool
+        False stops after synthesis: counts without a frequency.
+    frequency_mhz : float
+        What the placer aims at. A design that misses it is no error.
+    work_dir : Path
+        An existing folder. It keeps sources, scripts, netlist, logs and reports.
+    progress : Progress
+        Told each step and how long it took.
+
+    Raises
+    ------
+    InputError
+        When an argument breaks its rule or a source cannot be read.
+    ToolError
+        When a tool is missing, finds a fault in the design, or the design does not fit.
+    """
+    _validate(verilog, top, device, seeds, frequency_mhz)
+    names = _copy_sources(verilog, work_dir)
+    with progress.step(f"yosys: {top} for ECP5"):
+        cells, port_bits = _map(names, top, dsp, work_dir, progress)
+    if not place:
+        return SynthResult(top, device, cells, port_bits)
+    pins = port_bits <= _PINS[device]
+    reports = []
+    for seed in seeds:
+        with progress.step(f"nextpnr: {top} on ECP5-{device}, seed {seed}"):
+            reports.append(_route(device, pins, seed, frequency_mhz, work_dir, progress))
+    by_seed = tuple((seed, _fmax(report)) for seed, report in zip(seeds, reports, strict=True))
+    known = [mhz for _, mhz in by_seed if mhz is not None]
+    utilization = {name: use for name, use in reports[0]["utilization"].items() if use["used"]}
+    routed = Routed(
+        fmax_mhz=statistics.median(known) if known else None,
+        fmax_by_seed=by_seed,
+        pins=pins,
+        used=tuple((name, use["used"]) for name, use in sorted(utilization.items())),
+        available=tuple((name, use["available"]) for name, use in sorted(utilization.items())),
+    )
+    return SynthResult(top, device, cells, port_bits, routed)
+
+
+def _validate(verilog: Sequence[Path], top: str, device: str, seeds: Sequence[int], frequency_mhz: float) -> None:
+    if not verilog:
+        raise InputError("verilog must be at least one file, not none")
+    if not top.isidentifier():
+        raise InputError(f"top must be a plain module name, not {top!r}")
+    if device not in DEVICES:
+        raise InputError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
+    if not seeds or any(seed < 0 for seed in seeds):
+        raise InputError(f"seeds must be one or more integers from 0 up, not {tuple(seeds)!r}")
+    if not frequency_mhz > 0:
+        raise InputError(f"frequency_mhz must be positive, not {frequency_mhz!r}")
+
+
+def _copy_sources(verilog: Sequence[Path], work_dir: Path) -> list[str]:
+    folder = work_dir / "sources"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    names = []
+    for index, path in enumerate(verilog):
+        name = f"{index}_{path.stem}.v"  # the number keeps equal names from two folders apart
+        (folder / name).write_text(read_text(path, "verilog source"), encoding="utf-8")
+        names.append(f"sources/{name}")
+    return names
+
+
+def _map(
+    names: list[str], top: str, dsp: bool, work_dir: Path, progress: Progress
+) -> tuple[tuple[tuple[str, int], ...], int]:
+    """Run yosys; returns the cell counts and the number of port bits."""
+    script = "\n".join(
+        [
+            *(f'read_verilog -sv "{name}"' for name in names),
+            f"hierarchy -check -top {top}",
+            "proc",
+            "check -assert",  # undriven nets, two drivers and loops as the source has them, before optimisation hides them
+            f"synth_ecp5 -abc9 -nowidelut {'' if dsp else '-nodsp '}-top {top} -json netlist.json",
+            "check -assert",
+            f"tee -q -o cells.json stat -json -top {top}",
+        ]
+    )
+    (work_dir / "synth.ys").write_text(script + "\n", encoding="utf-8")
+    run(
+        "yosys",
+        ["-q", "-l", "yosys.full.log", "-s", "synth.ys"],
+        cwd=work_dir,
+        log=work_dir / "yosys.log",
+        timeout_s=_SYNTHESIS_TIMEOUT_S,
+        progress=progress,
+    )
+    statistic = json.loads(read_text(work_dir / "cells.json"))["design"]
+    return tuple(sorted(statistic.get("num_cells_by_type", {}).items())), statistic["num_port_bits"]
+
+
+def _route(device: str, pins: bool, seed: int, frequency_mhz: float, work_dir: Path, progress: Progress) -> dict:
+    """Run nextpnr once; returns its report."""
+    report = f"report.{seed}.json"
+    arguments = [f"--{device}", "--package", _PACKAGES[device], "--speed", "6", "--json", "netlist.json"]
+    arguments += ["--lpf-allow-unconstrained" if pins else "--out-of-context", "--seed", str(seed)]
+    arguments += ["--freq", f"{frequency_mhz:g}", "--timing-allow-fail", "--report", report, "-q"]
+    arguments += ["-l", f"nextpnr.{seed}.full.log"]
+    run(
+        "nextpnr-ecp5",
+        arguments,
+        cwd=work_dir,
+        log=work_dir / f"nextpnr.{seed}.log",
+        timeout_s=_ROUTE_TIMEOUT_S,
+        progress=progress,
+    )
+    return json.loads(read_text(work_dir / report))
+
+
+def _fmax(report: dict) -> float | None:
+    """The frequency of the design's clock in MHz. nextpnr names a clock by its net: `clk`, or `$glbnet$clk...`."""
+    clocks = {name: entry["achieved"] for name, entry in report["fmax"].items()}
+    if not clocks:
+        return None
+    if len(clocks) > 1:
+        raise ToolError(f"the routed design must have one clock, not {', '.join(sorted(clocks))}")
+    return next(iter(clocks.values()))
