@@ -117,8 +117,12 @@ class Format:
 
     @property
     def flag_bits(self) -> int:
-        """Sticky non-finite flags that an accumulator needs: 2 (saw +inf or NaN, saw -inf or NaN), 1 (NaN) or 0."""
-        return (2 if self.has_inf else 1) if self.is_float else 0
+        """Sticky non-finite flags that an accumulator needs: bit 0 saw NaN, bit 1 saw +inf, bit 2 saw -inf.
+
+        3 for formats with infinities, 1 (NaN) for other floats, 0 for integers. Three, because both infinities are an
+        invalid operation (they set NV) and a quiet NaN is not.
+        """
+        return (3 if self.has_inf else 1) if self.is_float else 0
 
 
 FORMATS = MappingProxyType(
