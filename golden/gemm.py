@@ -14,7 +14,7 @@ from golden.sums import RADIX_BITS, BoolArray, Float64Array, Int64Array, Sums, c
 from shiftforge.errors import InputError
 from shiftforge.formats import Format, WeightCode
 
-_BLOCK = 1 << 18  # outputs rounded at a time, so that they are still in the cache
+_BLOCK = 1 << 20  # outputs at a time: bounds the memory, and long enough for BLAS to run at its best
 _SHORT_K = 128  # rather two limbs than shorter products than this
 _SHORT_K_FLOAT32 = 512
 _MAX_K = 1 << 22  # limb sums stay below 2**62: 2**32 * 2**7 * 2**22
@@ -33,7 +33,7 @@ def _check(x_codes: npt.NDArray[np.integer], w_codes: npt.NDArray[np.integer]) -
 def _conditions(x: Float64Array, w: Float64Array) -> tuple[BoolArray, BoolArray, BoolArray]:
     """Which sums see +inf, -inf, NaN. Only rows with a special cost anything."""
     shape = (x.shape[0], w.shape[1])
-    nan = np.broadcast_to(np.isnan(x).any(axis=1)[:, None], shape)
+    nan = np.broadcast_to(np.any(np.isnan(x), axis=1, keepdims=True), shape)
     pos_inf, neg_inf = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     rows = np.flatnonzero(np.isinf(x).any(axis=1))
     if rows.size:
@@ -52,10 +52,10 @@ def _product(x: Float64Array, w: Float64Array, bound: int) -> Int64Array:
     terms, dtype = ((1 << 24) - 1) // bound, np.float32
     if terms < min(k, _SHORT_K_FLOAT32):
         terms, dtype = ((1 << 53) - 1) // bound, np.float64
-    x, w = x.astype(dtype, copy=False), w.astype(dtype, copy=False)
-    total = (x[:, :terms] @ w[:terms]).astype(np.int64)
+    left, right = x.astype(dtype, copy=False), w.astype(dtype, copy=False)
+    total = (left[:, :terms] @ right[:terms]).astype(np.int64)
     for start in range(terms, k, terms):
-        total += (x[:, start : start + terms] @ w[start : start + terms]).astype(np.int64)
+        total += (left[:, start : start + terms] @ right[start : start + terms]).astype(np.int64)
     return total
 
 
