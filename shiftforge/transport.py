@@ -27,7 +27,7 @@ from shiftforge.errors import InputError
 Pattern: TypeAlias = NDArray[np.bool_] | None
 """In which cycles one side is willing: None is always, else a 1-D bool array that repeats, indexed by absolute cycle."""
 
-Progress: TypeAlias = Callable[[int, int], None]
+ProgressCallback: TypeAlias = Callable[[int, int], None]
 """Called as ``progress(done, total)``: input beats accepted plus packets received, and what that sum ends at."""
 
 
@@ -120,7 +120,7 @@ class Transport(Protocol):
         ...
 
     def transfer(
-        self, packets: Sequence[bytes], expected_packets: int, *, progress: Progress | None = None
+        self, packets: Sequence[bytes], expected_packets: int, *, progress: ProgressCallback | None = None
     ) -> TransferResult:
         """Send the packets and return when all are accepted and ``expected_packets`` packets have come back.
 
