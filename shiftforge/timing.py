@@ -4,7 +4,8 @@ A latency of n means: a value that a unit samples at rising edge t is visible at
 unit samples it at edge t + n.
 """
 
-from shiftforge.config import Config
+from shiftforge.config import Config, ceil_div
+from shiftforge.formats import FP32
 
 MEMORY_READ = 2
 """Block RAM with its output register."""
@@ -12,14 +13,16 @@ WORD_MASK = 1
 """The register after zero padding of an activation word."""
 ROW_FEED = 1
 """Parallel-in serial-out register of a row."""
-ROW_EDGE = 2
+ROW_EDGE = 3
 """Activation code to fixed point, all formats."""
 FEED = MEMORY_READ + WORD_MASK + ROW_FEED + ROW_EDGE
 """From an activation read's address to the first PE of its row."""
 PE = 3
 """From a PE's inputs to its capture register (aligned accumulator)."""
-COLUMN = 1
+COLUMN = 2
 """Column reader: subtract the previous reading, write the drain buffer."""
+DRAIN_READ = 2
+"""From a drain step's buffer address to the lanes' sum input."""
 
 
 def read_out(config: Config) -> int:
@@ -33,3 +36,58 @@ def read_out(config: Config) -> int:
 def last_slot_to_first_write(config: Config) -> int:
     """From issuing a tile's last slot to the write of PE (0, 0)'s sum into its drain buffer."""
     return FEED + PE + read_out(config) + COLUMN
+
+
+# ---- post-processing lane (hw/lane.py): registers from one unit's input to its output
+
+NORMALIZE_PAIRED_LEVELS = 4
+"""Shifts by 1, 2, 4 and 8 share a register in pairs; each longer shift has a register of its own."""
+
+
+def normalize(levels: int) -> int:
+    """Left-shifting normaliser (`hw.normalize.Normalize`) of that many levels: shifts by 1, 2, .. 2**(levels - 1)."""
+    paired = min(levels, NORMALIZE_PAIRED_LEVELS)
+    return levels - paired + ceil_div(paired, 2)
+
+
+PACK = 2
+"""Round up or not, then overflow and specials (`hw.rounding.Pack`)."""
+ROUND = 3 + PACK
+"""Exponent to shift, long shifts, short shifts, then pack (`hw.rounding.Round`)."""
+FP32_LEVELS = 5
+"""Normaliser levels of the binary32 product (after which at most 24 leading zeros matter) and of the sum."""
+FP32_MULTIPLY = 4 + normalize(FP32_LEVELS) + ROUND
+"""Decode, partial products, their middle sum, product; normalise; round."""
+FP32_ADD = 5 + normalize(FP32_LEVELS) + PACK
+"""Compare, swap, align twice, add; normalise (exact below the normal range, so nothing is shifted back); pack."""
+ACTIVATION = 2
+"""Compare, select."""
+
+
+def resolve_levels(config: Config) -> int:
+    """Levels of the normaliser of an accumulator."""
+    return max(1, (config.accumulator_bits - 1).bit_length())
+
+
+def lane_resolve(config: Config) -> int:
+    """From the sum to its magnitude, normalised."""
+    return 1 + normalize(resolve_levels(config))
+
+
+def lane_parameters(config: Config) -> int:
+    """From a lane's `sum` to the cycle in which it samples that result's `scale` and `bias`: the sum is now binary32."""
+    return lane_resolve(config) + ROUND
+
+
+def lane_rounds_activation(config: Config) -> bool:
+    """True when a destination can hold values below 2**-126, so that a leaky slope's product is rounded to binary32 on its own.
+
+    For all others such a value becomes zero and inexact, rounded once or twice.
+    """
+    return any(f.is_float and f.lsb_exponent <= FP32.min_exponent for f in (config.activation, config.output))
+
+
+def lane(config: Config) -> int:
+    """From a lane's `sum` to its `code`."""
+    leaky = ROUND if lane_rounds_activation(config) else 0
+    return lane_parameters(config) + FP32_MULTIPLY + FP32_ADD + ACTIVATION + leaky + ROUND

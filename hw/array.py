@@ -1,0 +1,87 @@
+"""The systolic array: rows x cols processing elements, the weight skew and the read-out of the columns."""
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.instance import Ports
+from hw.pe import PE, TOKEN, capture_layout, special_layout
+from shiftforge import timing
+from shiftforge.config import Config
+
+
+class Array(wiring.Component):
+    """Output-stationary array. Activations move right, weights down; PE (r, c) works r + c cycles after PE (0, 0).
+
+    Row r's inputs must come r cycles after row 0's (the row feed does that); a weight word comes whole, with row 0's activation, and
+    is skewed here. PEs of a column finish on successive cycles, so a column's read-out is a registered OR tree without any select:
+    column c delivers row r's capture `timing.PE + timing.read_out(config) + r + c` cycles after row 0's `last` token entered.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    reset : In(1)
+        Resets the PEs, together with the domain's reset.
+    x_r, special_r, token_r : In, one of each per row r (no special_r for integers)
+    w : In(weight_word_bits)
+        Codes of all columns, column 0 in the lowest bits.
+    column_c : Out(capture_layout), one per column c
+
+    Attributes
+    ----------
+    pe : PE
+        Instantiated here, emitted once by `hw.verilog`.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.pe = PE(config)
+        members: dict[str, wiring.Member] = {"reset": In(1), "w": In(config.weight_word_bits)}
+        for r in range(config.rows):
+            members[f"x_{r}"] = In(signed(config.activation.fixed_bits))
+            if config.activation.flag_bits:
+                members[f"special_{r}"] = In(special_layout(config))
+            members[f"token_{r}"] = In(TOKEN)
+        for c in range(config.cols):
+            members[f"column_{c}"] = Out(capture_layout(config))
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        rows, cols, bits = self.config.rows, self.config.cols, self.config.weights.bits
+        moving = ("x", "special", "token") if self.config.activation.flag_bits else ("x", "token")
+        grid = [[Ports(self.pe, f"pe_{r}_{c}", self.reset) for c in range(cols)] for r in range(rows)]
+        for r, line in enumerate(grid):
+            for c, ports in enumerate(line):
+                m.submodules[f"pe_{r}_{c}"] = ports.instance
+                for name in moving:
+                    source = getattr(self, f"{name}_{r}") if c == 0 else grid[r][c - 1][f"{name}_out"]
+                    m.d.comb += ports[name].eq(source)
+                if r > 0:
+                    m.d.comb += ports["w"].eq(grid[r - 1][c]["w_out"])
+
+        for c in range(cols):
+            code = self.w.word_select(c, bits)
+            for i in range(c):
+                delayed = Signal(bits, name=f"w_skew_{c}_{i}")
+                m.d.sync += delayed.eq(code)
+                code = delayed
+            m.d.comb += grid[0][c]["w"].eq(code)
+
+        for c in range(cols):
+            level = [grid[r][c]["capture"].as_value() for r in range(rows)]
+            for depth in range(timing.read_out(self.config)):
+                merged = []
+                for i in range(0, len(level), 4):
+                    node = Signal(capture_layout(self.config).size, name=f"column_{c}_or_{depth}_{i}")
+                    total = level[i]
+                    for other in level[i + 1 : i + 4]:
+                        total = total | other
+                    m.d.sync += node.eq(total)
+                    merged.append(node)
+                level = merged
+            m.d.comb += getattr(self, f"column_{c}").eq(level[0])
+        return m

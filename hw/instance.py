@@ -1,0 +1,44 @@
+"""Emit a component once and instantiate it many times: Amaranth itself does not share identical submodules."""
+
+from typing import Protocol
+
+from amaranth.hdl import ClockSignal, Instance, ResetSignal, Signal, Value
+from amaranth.lib import wiring
+
+
+class Unit(Protocol):
+    """A component with a flat signature whose generated module has a name of its own."""
+
+    @property
+    def module_name(self) -> str: ...
+
+    @property
+    def signature(self) -> wiring.Signature: ...
+
+
+class Ports:
+    """One instance of `unit`: an attribute per port, each a signal of the port's shape, and the `Instance` itself.
+
+    Parameters
+    ----------
+    unit : Unit
+        Emitted separately by `hw.verilog`.
+    reset : Value, optional
+        Resets the instance together with the domain's own reset.
+    """
+
+    def __init__(self, unit: Unit, prefix: str, reset: Value | None = None):
+        self._signals: dict[str, Signal] = {}
+        connections: dict[str, object] = {
+            "i_clk": ClockSignal(),
+            "i_rst": ResetSignal() if reset is None else ResetSignal() | reset,
+        }
+        for name, member in unit.signature.members.items():
+            signal = Signal(member.shape, name=f"{prefix}_{name}")
+            self._signals[name] = signal
+            direction = "i" if member.flow == wiring.In else "o"
+            connections[f"{direction}_{name}"] = signal
+        self.instance = Instance(unit.module_name, **connections)
+
+    def __getitem__(self, name: str) -> Signal:
+        return self._signals[name]

@@ -1,0 +1,80 @@
+"""Row edge: an activation code becomes fixed point, once per row."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.pe import special_layout
+from shiftforge.config import Config
+
+
+class RowEdge(wiring.Component):
+    """Activation code to two's complement fixed point and non-finite marks.
+
+    ``x = significand << max(exponent field, 1) - 1``, negated by the sign: every finite value exactly, subnormals included, in units of
+    ``2**lsb_exponent``. Latency `timing.ROW_EDGE`: fine shift, coarse shift, negation. Integers pass through.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    code : In(activation.bits)
+    x : Out(signed(activation.fixed_bits))
+        0 where the code is not finite.
+    special : Out(special_layout)
+        Absent for integers.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        members: dict[str, wiring.Member] = {
+            "code": In(config.activation.bits),
+            "x": Out(signed(config.activation.fixed_bits)),
+        }
+        if config.activation.flag_bits:
+            members["special"] = Out(special_layout(config))
+        super().__init__(members)
+
+    @property
+    def module_name(self) -> str:
+        return f"sf_row_edge_{self.config.activation.name}"
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        fmt = self.config.activation
+        if not fmt.is_float:
+            first, second = Signal(fmt.bits), Signal(fmt.bits)
+            m.d.sync += [first.eq(self.code), second.eq(first), self.x.eq(second.as_signed())]
+            return m
+
+        fraction = self.code[: fmt.fraction_bits]
+        field = self.code[fmt.fraction_bits : fmt.bits - 1]
+        sign = self.code[-1]
+        top = field == (1 << fmt.exponent_bits) - 1
+        if fmt.has_inf:
+            nan, inf = top & fraction.any(), top & ~fraction.any()
+            finite = ~top
+        else:  # E4M3: the top code of each sign is NaN, the rest of the top exponent is finite
+            nan = top & fraction.all()
+            inf = None
+            finite = ~nan
+
+        # shift = max(field, 1) - 1, its lowest two bits here and the rest in the next stage
+        shift = Signal(fmt.exponent_bits)
+        m.d.comb += shift.eq(Mux(field.any(), field - 1, 0))
+        significand = Cat(fraction, field.any()) & finite.replicate(fmt.precision)
+        fine = Signal(fmt.precision + 3)
+        coarse_shift = Signal(fmt.exponent_bits - 2)
+        sign_1, sign_2 = Signal(), Signal()
+        m.d.sync += [fine.eq(significand << shift[:2]), coarse_shift.eq(shift[2:]), sign_1.eq(sign)]
+        magnitude = Signal(fmt.fixed_bits - 1)
+        m.d.sync += [magnitude.eq(fine << Cat(0, 0, coarse_shift)), sign_2.eq(sign_1)]
+        m.d.sync += self.x.eq((magnitude ^ sign_2.replicate(fmt.fixed_bits)) + sign_2)
+
+        special_1, special_2 = Signal(self.special.shape()), Signal(self.special.shape())
+        m.d.sync += [special_1.nan.eq(nan), special_2.eq(special_1), self.special.eq(special_2)]
+        if inf is not None:
+            m.d.sync += [special_1.inf.eq(inf), special_1.negative.eq(sign)]
+        return m
