@@ -47,12 +47,12 @@ def fit(model: nn.Module, network: str, data: Split, recipe: Recipe, seed: int) 
         for chosen in shuffled[: batches * recipe.batch].split(recipe.batch):
             optimizer.zero_grad()
             loss: Tensor = functional.cross_entropy(model(x[chosen]), y[chosen])
-            loss.backward()
-            optimizer.step()
-            schedule.step()
             value = loss.item()
             if not math.isfinite(value):
                 raise CheckFailed(_diverged(model, network, epoch, value, recipe))
+            loss.backward()
+            optimizer.step()
+            schedule.step()
             total += value
         # A shift layer's weights are finite even where its latents are not, so the loss alone would not show it.
         if any(not bool(p.isfinite().all()) for p in model.parameters()):
@@ -61,8 +61,7 @@ def fit(model: nn.Module, network: str, data: Split, recipe: Recipe, seed: int) 
 
 
 def _diverged(model: nn.Module, network: str, epoch: int, loss: float, recipe: Recipe) -> str:
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    broken = next((name for name, tensor in tensors if not bool(tensor.isfinite().all())), None)
+    broken = next((name for name, p in model.named_parameters() if not bool(p.isfinite().all())), None)
     cause = "the outputs overflowed" if broken is None else f"{broken} is no longer finite"
     return (
         f"loss and parameters of the {network} network must stay finite, not {loss!r} in epoch {epoch} ({cause}); "

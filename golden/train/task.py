@@ -31,6 +31,10 @@ class Split:
             raise InputError(
                 f"x and y must have the shapes (N, ...) and (N,), not {self.x.shape!r} and {self.y.shape!r}"
             )
+        if len(self.y) == 0:
+            raise InputError("a split must hold one row or more, not 0")
+        if self.y.min() < 0:
+            raise InputError(f"every class number must be 0 or more, not {int(self.y.min())!r}")
         if not np.isfinite(self.x).all():
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(self.x))[0])
             raise InputError(f"every input must be finite, not {float(self.x[index])!r} at index {index}")
