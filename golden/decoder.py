@@ -1,0 +1,164 @@
+"""The packet decoder: what a packet and a layer descriptor must satisfy, and the error that each miss sets."""
+
+from dataclasses import dataclass
+
+from shiftforge.activation import ACTIVATION_KINDS, Activation, fp32_order
+from shiftforge.config import Config, ceil_div
+from shiftforge.packets import (
+    HEADER_BYTES,
+    LAYER_BYTES,
+    LAYER_FIELDS,
+    MAGIC,
+    Header,
+    HeaderFlag,
+    Opcode,
+    decode_layer,
+    memory_ports,
+)
+from shiftforge.registers import Error
+
+_FIXED_LENGTH = {Opcode.CONFIG: 4, Opcode.LAYER: LAYER_BYTES, Opcode.STATUS: 0}
+
+
+@dataclass(frozen=True)
+class Received:
+    """What the decoder makes of one packet, before its content is looked at.
+
+    Parameters
+    ----------
+    header : Header
+        Its fields; bytes that did not arrive count as zero.
+    payload : bytes
+        The payload bytes that arrived, at most ``header.length``.
+    error : Error
+        The one error of the packet's form, or ``Error(0)``.
+    """
+
+    header: Header
+    payload: bytes
+    error: Error
+
+    @property
+    def clears(self) -> bool:
+        """STATUS: clear the sticky errors and flags once they are in the reply."""
+        return bool(self.header.flags & HeaderFlag.CLEAR)
+
+
+def _header_error(config: Config, magic: int, header: Header) -> Error:
+    """The first of magic, opcode, length and address that is wrong."""
+    if magic != MAGIC:
+        return Error.MAGIC
+    if header.opcode in _FIXED_LENGTH:
+        return Error.LENGTH if header.length != _FIXED_LENGTH[Opcode(header.opcode)] else Error(0)
+    for port in memory_ports(config):
+        if port.opcode == header.opcode:
+            count, rest = divmod(header.length, port.stride_bits // 8)
+            if rest or not count:
+                return Error.LENGTH
+            offset = header.address % port.half
+            if header.address >= port.words or offset + count > port.half:
+                return Error.ADDRESS
+            return Error(0)
+    return Error.OPCODE
+
+
+def receive(config: Config, data: bytes) -> Received:
+    """Take one tlast-terminated packet of whole beats apart.
+
+    A packet has at most one error of form: early tlast in the header, then the header's, then early or late tlast.
+    """
+    front = data[:HEADER_BYTES].ljust(HEADER_BYTES, b"\0")
+    magic = int.from_bytes(front[:2], "little")
+    fields = Header.decode(MAGIC.to_bytes(2, "little") + front[2:])
+    if len(data) < HEADER_BYTES:
+        return Received(fields, b"", Error.EARLY_TLAST)
+    error = _header_error(config, magic, fields)
+    if error:
+        return Received(fields, b"", error)
+    beat = config.stream_bits // 8
+    beats, wanted = len(data) // beat, ceil_div(HEADER_BYTES + fields.length, beat)
+    if beats != wanted:
+        error = Error.EARLY_TLAST if beats < wanted else Error.LATE_TLAST
+    return Received(fields, data[HEADER_BYTES : HEADER_BYTES + fields.length], error)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that may run: descriptor fields, with what follows from them.
+
+    Shapes: ``pixels`` x ``k`` activations times ``k`` x ``channels`` weights.
+    """
+
+    fields: dict[str, int]
+    config: Config
+
+    def __getitem__(self, name: str) -> int:
+        return self.fields[name]
+
+    @property
+    def k(self) -> int:
+        return (self["k_words"] - 1) * self.config.rows + self["k_tail"]
+
+    @property
+    def channels(self) -> int:
+        return (self["n_tiles"] - 1) * self.config.cols + self["n_tail"]
+
+    def tile_channels(self, tile: int) -> int:
+        """Valid channels of channel tile ``tile``."""
+        return self["n_tail"] if tile == self["n_tiles"] - 1 else self.config.cols
+
+    @property
+    def steps(self) -> int:
+        """Drain steps of the whole layer: one per row and group of ``lanes`` channels that has a valid one."""
+        lanes = self.config.lanes
+        full, last = ceil_div(self.config.cols, lanes), ceil_div(self["n_tail"], lanes)
+        return self["pixels"] * ((self["n_tiles"] - 1) * full + last)
+
+    @property
+    def activation(self) -> Activation:
+        kind = ACTIVATION_KINDS[self["act_kind"]]
+        if kind == "clamp":
+            return Activation(kind, self["clamp_lo"], self["clamp_hi"])
+        return Activation(kind, shift=self["act_shift"] if kind == "leaky" else 0)
+
+
+def layer_error(config: Config, payload: bytes) -> tuple[Layer, Error]:
+    """The descriptor, and DESCRIPTOR or UNSUPPORTED when it must not run; the commit bits are the emulator's to check."""
+    layer = Layer(decode_layer(payload), config)
+    if _out_of_range(config, layer):
+        return layer, Error.DESCRIPTOR
+    if any(field.fixed is not None and layer[field.name] != field.fixed for field in LAYER_FIELDS):
+        return layer, Error.UNSUPPORTED
+    return layer, Error(0)
+
+
+def _out_of_range(config: Config, layer: Layer) -> bool:
+    weights, parameters, activations = memory_ports(config)
+    sizes = (
+        layer["pixels"] >= 1,
+        1 <= layer["k_words"] <= config.max_k_words,
+        1 <= layer["k_tail"] <= config.rows,
+        layer.k <= config.max_k,
+        layer["n_tiles"] >= 1,
+        1 <= layer["n_tail"] <= config.cols,
+        layer["output_bank"] < config.rows,
+    )
+    addresses = (
+        layer["weight_address"] < weights.words,
+        layer["parameter_address"] < parameters.words,
+        layer["input_address"] < activations.words,
+        layer["output_address"] < activations.words,
+    )
+    in_place = (
+        not layer["to_stream"]
+        and layer["input_address"] // activations.half == layer["output_address"] // activations.half
+    )
+    return not all(sizes) or not all(addresses) or in_place or _bad_clamp(layer)
+
+
+def _bad_clamp(layer: Layer) -> bool:
+    if not layer["post"] or ACTIVATION_KINDS[layer["act_kind"]] != "clamp":
+        return False
+    lo, hi = layer["clamp_lo"], layer["clamp_hi"]
+    infinity = 0x7F80_0000
+    return any(bound & 0x7FFF_FFFF > infinity for bound in (lo, hi)) or fp32_order(lo) > fp32_order(hi)

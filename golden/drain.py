@@ -1,0 +1,98 @@
+"""What a layer computes and where its results go: operands out of the memories, sums, rounding, words or packets back."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from golden.decoder import Layer
+from golden.gemm import exact_sums
+from golden.memory import Memories
+from golden.post import Float32Array, post_process
+from golden.rounding import Codes, Flags, Overflow, round_sums, storage_dtype
+from shiftforge.formats import Format
+
+_BLOCK = 1 << 22  # operand elements gathered at a time
+
+
+def _blocks(layer: Layer) -> Iterator[tuple[int, int]]:
+    step = max(1, _BLOCK // max(layer.k, layer["n_tiles"] * layer.config.cols))
+    for start in range(0, layer["pixels"], step):
+        yield start, min(start + step, layer["pixels"])
+
+
+def _weights(layer: Layer, memories: Memories) -> Codes:
+    """Weight codes (K, N): tile by tile ``k_words * rows`` words, of which the first K count."""
+    tiles, cols = layer["n_tiles"], layer.config.cols
+    offsets = np.arange(tiles)[:, None] * (layer["k_words"] * layer.config.rows) + np.arange(layer.k)
+    words = memories.weights.elements[memories.weights.words(layer["weight_address"], offsets)]
+    return words.transpose(1, 0, 2).reshape(layer.k, tiles * cols)[:, : layer.channels]
+
+
+def _parameters(layer: Layer, memories: Memories) -> tuple[Float32Array, Float32Array]:
+    """Scale and bias of each channel, shape (N,) each."""
+    config, tiles = layer.config, layer["n_tiles"]
+    offsets = np.arange(tiles * config.groups)
+    words = memories.parameters.elements[memories.parameters.words(layer["parameter_address"], offsets)]
+    pairs = words.reshape(tiles, config.groups * config.lanes, 2)[:, : config.cols].reshape(-1, 2)[: layer.channels]
+    values = np.ascontiguousarray(pairs.T).view(np.float32)
+    return values[0], values[1]
+
+
+def compute(layer: Layer, memories: Memories) -> tuple[Codes, Flags]:
+    """The layer's results (pixels, channels) as codes of the format that they leave in, and the flags they raised."""
+    config = layer.config
+    fmt = config.output if layer["to_stream"] else config.activation
+    overflow: Overflow = "saturate" if layer["saturate"] else "inf"
+    weights = _weights(layer, memories)
+    scale, bias = _parameters(layer, memories)
+    codes = np.empty((layer["pixels"], layer.channels), storage_dtype(fmt))
+    flags = Flags()
+    for start, stop in _blocks(layer):
+        offsets = np.arange(start, stop)[:, None] * layer["input_stride"] + np.arange(layer["k_words"])
+        words = memories.activations.elements[memories.activations.words(layer["input_address"], offsets)]
+        x = words.reshape(stop - start, -1)[:, : layer.k]
+        sums = exact_sums(x, weights, config.activation, config.weights)
+        if layer["post"]:
+            part, raised = post_process(
+                sums,
+                scale,
+                bias,
+                exponent_bias=layer["exponent_bias"],
+                activation=layer.activation,
+                output=fmt,
+                overflow=overflow,
+            )
+        else:
+            part, raised = round_sums(sums, fmt, exponent_bias=layer["exponent_bias"], overflow=overflow)
+        codes[start:stop] = part
+        flags |= raised
+    return codes, flags
+
+
+def result_payload(layer: Layer, codes: Codes) -> bytes:
+    """Results in the order of the drain: nt, mt, row, group, lane; the lanes of the last group past the last channel are 0."""
+    cols, lanes, fmt = layer.config.cols, layer.config.lanes, layer.config.output
+    parts = []
+    for tile in range(layer["n_tiles"]):
+        valid = layer.tile_channels(tile)
+        part = np.zeros((layer["pixels"], -(-valid // lanes) * lanes), _wire(fmt))
+        part[:, :valid] = codes[:, tile * cols : tile * cols + valid]
+        parts.append(part.tobytes())  # mt and row together count the pixels
+    return b"".join(parts)
+
+
+def _wire(fmt: Format) -> np.dtype[np.generic]:
+    return storage_dtype(fmt).newbyteorder("<")
+
+
+def store(layer: Layer, codes: Codes, memories: Memories) -> None:
+    """Write results as activation words; the other elements of a word that is partly written keep their contents."""
+    rows, cols = layer.config.rows, layer.config.cols
+    pixel = np.arange(layer["pixels"])[:, None]
+    for tile in range(layer["n_tiles"]):  # where regions overlap, the later write wins, as in the machine
+        first = tile * cols
+        channel = layer["output_bank"] + first + np.arange(layer.tile_channels(tile))
+        words = memories.activations.words(
+            layer["output_address"], pixel * layer["output_stride"] + channel[None, :] // rows
+        )
+        memories.activations.elements[words, channel % rows] = codes[:, first : first + layer.tile_channels(tile)]
