@@ -14,7 +14,7 @@ from pathlib import Path
 
 from shiftforge.errors import ToolError
 from shiftforge.progress import SILENT, Progress
-from shiftforge.tools import TOOLS, Tool, find, run
+from shiftforge.tools import TOOLS, Tool, run
 
 _TIMEOUT_S = 120.0
 _PROGRAM = (
@@ -93,10 +93,12 @@ def check_packages(root: str = "shiftforge") -> list[Check]:
 
 def check_tool(tool: Tool, progress: Progress = SILENT) -> Check:
     """Whether a tool is there and works: its version, and for the simulator's tools one small job."""
+    command = tool.locate()
+    if command is None:
+        return Check(tool.name, False, tool.needed, "not found", tool.mend)
     with tempfile.TemporaryDirectory(prefix="shiftforge-doctor-") as folder:
         work = Path(folder)
         try:
-            command = find(tool)
             output = run(
                 command, tool.version_arguments, cwd=work, log=work / "log", timeout_s=_TIMEOUT_S, progress=progress
             )

@@ -1,0 +1,150 @@
+"""Counts of a design whose cells are known by construction, and every refusal."""
+
+from pathlib import Path
+
+import pytest
+
+from shiftforge.errors import InputError, ToolError
+from shiftforge.progress import Progress
+from sim.synth import SynthResult, synthesize
+
+# 8 + 8 flip-flops before the multiplier and 16 behind it; one block memory of 1024 x 8 with its own output register is a
+# DP16KD; a 16 x 4 memory with a register behind its asynchronous read is one TRELLIS_DPR16X4; 24 flip-flops and 12 carry
+# cells (two bits each) are the accumulator. q and d take flip-flops only where the memory has none of its own.
+DESIGN = """
+module {top}(input clk, input rst, input [7:0] a, input [7:0] b, input [9:0] addr, input we,
+             output reg [15:0] p, output reg [7:0] q, output reg [23:0] s, output reg [3:0] d);
+  reg [7:0] ra, rb;
+  reg [7:0] big [0:1023];
+  reg [3:0] small [0:15];
+  always @(posedge clk) begin
+    ra <= a; rb <= b; p <= ra * rb;
+    if (we) big[addr] <= a;
+    q <= big[addr];
+    if (we) small[addr[3:0]] <= b[3:0];
+    d <= small[addr[7:4]];
+    if (rst) s <= 0; else s <= s + p;
+  end
+endmodule
+"""
+XOR = "module x(input [{0}:0] a, output y); assign y = ^a; endmodule\n"
+
+
+@pytest.fixture
+def design(tmp_path) -> Path:
+    path = tmp_path / "design.v"
+    path.write_text(DESIGN.format(top="known"))
+    return path
+
+
+@pytest.fixture
+def work(tmp_path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+def test_known_design_is_counted_and_routed(design, work, capsys):
+    result = synthesize([design], "known", seeds=(1, 2), work_dir=work, progress=Progress())
+    assert (result.ff, result.ebr, result.dsp) == (8 + 8 + 16 + 24 + 4, 1, 1)
+    assert result.lut == 2 * 12 + 6
+    assert result.port_bits == 1 + 1 + 8 + 8 + 10 + 1 + 16 + 8 + 24 + 4
+    routed = result.routed
+    assert routed is not None
+    assert routed.pins
+    used, available = dict(routed.used), dict(routed.available)
+    assert (used["TRELLIS_FF"], used["DP16KD"], used["MULT18X18D"], used["TRELLIS_IO"]) == (60, 1, 1, 81)
+    assert (available["DP16KD"], available["MULT18X18D"]) == (208, 156)  # LFE5U-85
+    (first, a), (second, b) = routed.fmax_by_seed
+    assert (first, second) == (1, 2)
+    assert a is not None
+    assert b is not None
+    assert a != b
+    assert result.fmax_mhz == (a + b) / 2
+    assert 50 < result.fmax_mhz < 400
+    err = capsys.readouterr().err
+    assert "nextpnr: known on ECP5-85k, seed 2: " in err
+    data = result.to_json()
+    assert (data["lut"], data["target"], data["fmax_mhz"]) == (result.lut, "ecp5", result.fmax_mhz)
+
+
+def test_without_multipliers_and_without_placing(design, work):
+    result = synthesize([design], "known", dsp=False, place=False, work_dir=work)
+    assert result.dsp == 0
+    assert result.lut > 100  # an 8 x 8 multiplier in LUTs
+    assert (result.routed, result.fmax_mhz) == (None, None)
+    assert result.to_json()["routed"] is None
+
+
+def test_combinational_design_has_no_frequency(tmp_path, work):
+    (tmp_path / "x.v").write_text(XOR.format(15))
+    result = synthesize([tmp_path / "x.v"], "x", device="25k", work_dir=work)
+    assert result.lut == 5  # 16 inputs: four LUT4 and one above them
+    assert result.routed is not None
+    assert result.fmax_mhz is None
+
+
+def test_more_ports_than_pins_is_placed_out_of_context(tmp_path, work):
+    (tmp_path / "w.v").write_text(
+        "module w(input clk, input [199:0] a, output reg y); reg [199:0] r;"
+        " always @(posedge clk) begin r <= a; y <= ^r; end endmodule\n"
+    )
+    result = synthesize([tmp_path / "w.v"], "w", device="25k", work_dir=work)
+    assert result.routed is not None
+    assert not result.routed.pins
+    assert dict(result.routed.used)["TRELLIS_FF"] == 201
+    assert "TRELLIS_IO" not in dict(result.routed.used)
+    assert result.fmax_mhz is not None
+
+
+def test_lut_weights():
+    cells = (("CCU2C", 5), ("DP16KD", 2), ("LUT4", 100), ("TRELLIS_DPR16X4", 3), ("TRELLIS_FF", 7))
+    result = SynthResult("t", "85k", cells, 3)
+    assert (result.lut, result.ff, result.ebr, result.dsp) == (100 + 10 + 18, 7, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("module known(input a, output y); assign y = a;", "syntax error"),
+        ("module known(input a, output y); wire n; assign y = a & n; endmodule", "Found 1 problems"),
+        ("module known(input a, b, output y); assign y = a; assign y = b; endmodule", "Found 1 problems"),
+        ("module known(input a, output y); other o(a, y); endmodule", "not part of the design"),
+        ("module unknown(input a, output y); assign y = a; endmodule", "not found"),
+    ],
+)
+def test_faulty_designs_are_one_sentence(tmp_path, work, source, reason):
+    (tmp_path / "bad.v").write_text(source)
+    with pytest.raises(ToolError, match=rf"^yosys failed: .*{reason}.*; its log is .*/yosys.log$"):
+        synthesize([tmp_path / "bad.v"], "known", work_dir=work)
+
+
+def test_a_design_that_does_not_fit_is_one_sentence(tmp_path, work):
+    (tmp_path / "m.v").write_text(
+        "module m(input clk, input [17:0] a, output reg [17:0] y); integer i; reg [17:0] r [0:29];"
+        " always @(posedge clk) begin r[0] <= a * a; for (i = 1; i < 30; i = i + 1) r[i] <= r[i-1] * a; y <= r[29]; end"
+        " endmodule\n"
+    )
+    with pytest.raises(ToolError, match="^nextpnr-ecp5 failed: .*MULT18X18D"):
+        synthesize([tmp_path / "m.v"], "m", device="25k", work_dir=work)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "12k"}, "device must be one of 25k, 45k, 85k, not '12k'"),
+        ({"seeds": ()}, r"seeds must be one or more integers from 0 up, not \(\)"),
+        ({"seeds": (1, -1)}, r"seeds must be one or more integers from 0 up, not \(1, -1\)"),
+        ({"frequency_mhz": 0.0}, "frequency_mhz must be positive, not 0.0"),
+        ({"top": "a; b"}, "top must be a plain module name, not 'a; b'"),
+        ({"verilog": []}, "verilog must be at least one file, not none"),
+    ],
+)
+def test_wrong_arguments(design, work, arguments, message):
+    given = {"verilog": [design], "top": "known", "work_dir": work} | arguments
+    with pytest.raises(InputError, match=f"^{message}$"):
+        synthesize(given.pop("verilog"), given.pop("top"), **given)
+
+
+def test_a_missing_source(tmp_path, work):
+    with pytest.raises(InputError, match="^verilog source must be a readable file, not '.*none.v'"):
+        synthesize([tmp_path / "none.v"], "t", work_dir=work)
