@@ -37,10 +37,10 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "make: Python must be 3.11 or newer, not $$("$(PYTHON)" -V); name another with PYTHON=..." >&2; exit 2; }
 	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "make: $(PYTHON) has no venv module: 'apt install python3-venv', or name another with PYTHON=..." >&2; exit 2; }
-	@echo "Setting up .venv: about 500 MB to download with a CPU build of torch, which your pip configuration decides;"
+	@echo "Setting up .venv, a few minutes: about 450 MB to download with a CPU build of torch, which your pip configuration decides;"
 	@echo "PyPI's own torch for Linux brings CUDA and makes it several GB (then: PIP_EXTRA_INDEX_URL of a CPU wheel index)."
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[train,dev]'
 	@touch $@
 
 clean:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from shiftforge import cli
-from shiftforge.commands.frame import add_command, print_json, print_table
+from shiftforge.commands.frame import Subparsers, add_command, print_json, print_table
 from shiftforge.errors import CheckFailed, DeviceError, InputError, NotBuiltError, ToolError
 
 
@@ -16,7 +16,7 @@ def command(monkeypatch):
     """A command `probe` whose run is replaced by each test: `command.run = ...`."""
     holder = SimpleNamespace(run=lambda args: 0)
 
-    def add(subparsers: object) -> None:
+    def add(subparsers: Subparsers) -> None:
         parser = add_command(
             subparsers, "probe", "probes", lambda args: holder.run(args), text="Probes.", example="shiftforge probe 3"
         )
