@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo test lint slow doctor setup clean
 .DEFAULT_GOAL := test
+.NOTPARALLEL:
 
 demo: doctor
 	$(BIN)/python -m examples.demo

@@ -123,7 +123,7 @@ TOOLS = MappingProxyType(
             Tool(
                 "iverilog",
                 "simulates with unknown values (X), which Verilator does not",
-                "`apt install iverilog` (optional)",
+                "`apt install iverilog`",
                 _on_path("iverilog"),
                 needed=False,
                 version_arguments=("-V",),
@@ -131,7 +131,7 @@ TOOLS = MappingProxyType(
             Tool(
                 "perl",
                 "runs the `verilator` script by hand; shiftforge goes round it",
-                "`apt install perl` (optional)",
+                "`apt install perl`",
                 _on_path("perl"),
                 needed=False,
                 version_arguments=("-e", "print $^V"),

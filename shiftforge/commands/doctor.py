@@ -1,6 +1,7 @@
 """`shiftforge doctor`: what this machine lacks, and how to get it."""
 
 import argparse
+from textwrap import shorten
 
 from shiftforge.commands.frame import Subparsers, add_command, add_json, print_json, print_table
 
@@ -32,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
         rows = []
         for check in checks:
             state = "ok" if check.ok else ("MISSING" if check.needed else "absent, optional")
-            rows.append([check.name, state, check.found if check.ok else f"{check.found}\nmend: {check.mend}"])
+            found = shorten(check.found, 60) if check.ok else f"{check.found}\nmend: {check.mend}"
+            rows.append([check.name, state, found])
         print_table("shiftforge doctor", ["what", "state", "found"], rows)
         print("all that is needed is there" if not missing else f"missing: {', '.join(c.name for c in missing)}")
     return ToolError.exit_code if missing else 0
