@@ -1,0 +1,88 @@
+"""A recipe and a batch of codes to the packets to send, and the answers back to codes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from shiftforge.config import Config
+from shiftforge.packets import Opcode, encode_layer
+from shiftforge.program import Block, Recipe, Step
+from sw_driver import layout
+from sw_driver.layout import Codes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The RESULT packet that a LAYER packet brings: which part of the output matrix, and how many payload bytes."""
+
+    row: int
+    rows: int
+    column: int
+    columns: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Send:
+    """One packet to send, but for its sequence number."""
+
+    opcode: Opcode
+    address: int
+    payload: bytes
+    label: str
+    """What it is, for messages."""
+    answer: Answer | None = None
+
+
+def load(block: Block) -> Send:
+    """The packet of a block."""
+    return Send(block.opcode, block.address, block.payload, block.label)
+
+
+def batch(config: Config, recipe: Recipe, codes: Codes, *, upper: bool = False) -> Iterator[list[Send]]:
+    """The packets of each chunk of a batch, the constants with the first one.
+
+    Parameters
+    ----------
+    codes : (M, K) in the activation format
+    upper : bool
+        Whether the first chunk's input goes to the upper half of the activation memory.
+    """
+    constants = [load(block) for block in recipe.constants]
+    half = config.activation_words // 2
+    for start in range(0, codes.shape[0], recipe.chunk):
+        part = codes[start : start + recipe.chunk]
+        rows = f"rows {start}..{start + len(part) - 1}"
+        base = half if upper else 0
+        sends = [*constants, Send(Opcode.ACTIVATIONS, base, layout.pack_activations(config, part), f"input {rows}")]
+        constants = []
+        for step in recipe.steps:
+            sends += map(load, step.loads)
+            sends.append(_layer(config, step, start, len(part), base, rows))
+        yield sends
+        upper ^= recipe.flips
+
+
+def _layer(config: Config, step: Step, row: int, pixels: int, base: int, rows: str) -> Send:
+    fields = {**step.fields, "pixels": pixels, "input_address": step.fields["input_address"] ^ base}
+    answer = None
+    if fields["to_stream"]:
+        length = layout.result_bytes(config, pixels, step.channels)
+        fields["result_bytes"] = length
+        answer = Answer(row, pixels, step.first, step.channels, length)
+    else:
+        fields["output_address"] ^= base
+    label = f"layer {step.layer}, channels {step.first}..{step.first + step.channels - 1}, {rows}"
+    return Send(Opcode.LAYER, 0, encode_layer(fields), label, answer)
+
+
+def put(config: Config, answer: Answer, payload: bytes, into: Codes) -> None:
+    """Unpack a RESULT payload into its part of the output matrix."""
+    part = layout.unpack_result(config, payload, answer.rows, answer.columns)
+    into[answer.row : answer.row + answer.rows, answer.column : answer.column + answer.columns] = part
+
+
+def output_codes(config: Config, rows: int, columns: int) -> Codes:
+    """An output matrix to put answers into."""
+    return np.empty((rows, columns), layout.storage_dtype(config.output))

@@ -1,0 +1,72 @@
+"""Values to codes and back, as the driver needs them for a network's inputs and outputs (NumPy only).
+
+The golden model has a codec of its own: the two are written apart and compared by the tests.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shiftforge.errors import InputError
+from shiftforge.formats import Format
+from sw_driver.layout import Codes, storage_dtype
+
+_EXACT = 1 << 53
+
+
+def as_float64(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    """Real values of at most 64 bits as float64, exactly.
+
+    ``InputError`` for complex numbers, objects, wider floats, and integers that float64 does not hold.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
+        return array.astype(np.float64)
+    if array.dtype.kind in "bui":
+        converted = array.astype(np.float64)
+        if array.size and np.abs(converted).max() >= _EXACT:
+            index = tuple(int(i) for i in np.argwhere(np.abs(converted) >= _EXACT)[0])
+            raise InputError(f"{what} at index {index} must be below 2**53 in magnitude, not {array[index]!r}")
+        return converted
+    raise InputError(f"{what} must be real numbers of at most 64 bits, not {array.dtype}")
+
+
+def encode(fmt: Format, values: NDArray[np.float64], *, saturate: bool) -> Codes:
+    """Codes of float64 values, each rounded once to nearest, ties to even.
+
+    Overflow gives infinity (NaN where the format has none), or with `saturate` the largest finite value; an infinity stays one.
+    Integers always saturate, and NaN becomes 0.
+    """
+    dtype = storage_dtype(fmt)
+    if not fmt.is_float:
+        limit = 1 << (fmt.bits - 1)
+        rounded = np.clip(np.rint(np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)), -limit, limit - 1)
+        return (rounded.astype(np.int64) & ((1 << fmt.bits) - 1)).astype(dtype)
+    special = ~np.isfinite(values)
+    magnitude = np.abs(np.where(special, 0.0, values))
+    # frexp gives 0.5 <= fraction < 1, so the leading bit is at exponent - 1; subnormals share the smallest exponent.
+    exponent = np.maximum(np.frexp(magnitude)[1].astype(np.int64) - 1, fmt.min_exponent)
+    # In units of the last place, at most precision + 1 bits: the scaling is exact unless the units vanish below 2**-1022.
+    units = np.rint(np.ldexp(magnitude, fmt.fraction_bits - exponent)).astype(np.int64)
+    # A normal number's hidden bit adds 1 to the field, and so does a carry out of the fraction.
+    codes = ((exponent - fmt.min_exponent) << fmt.fraction_bits) + units
+    overflowed = fmt.max_finite if saturate else (fmt.inf if fmt.has_inf else fmt.nan)
+    codes = np.where(codes > fmt.max_finite, overflowed, codes)
+    codes = np.where(np.isinf(values), fmt.inf if fmt.has_inf else fmt.nan, codes)
+    codes |= np.where(np.signbit(values), fmt.sign_bit, 0)
+    nan = np.isnan(values) | ((codes & (fmt.sign_bit - 1)) == fmt.nan)
+    return np.where(nan, fmt.nan, codes).astype(dtype)
+
+
+def decode(fmt: Format, codes: Codes) -> NDArray[np.float64]:
+    """The exact values of codes."""
+    raw = codes.astype(np.int64)
+    if not fmt.is_float:
+        return (raw - ((raw & fmt.sign_bit) << 1)).astype(np.float64)
+    magnitude = raw & (fmt.sign_bit - 1)
+    field, fraction = magnitude >> fmt.fraction_bits, magnitude & ((1 << fmt.fraction_bits) - 1)
+    significand = np.where(field == 0, fraction, fraction | (1 << fmt.fraction_bits)).astype(np.float64)
+    values = np.ldexp(significand, np.maximum(field, 1) - 1 + fmt.lsb_exponent)
+    values[magnitude > fmt.max_finite] = np.nan
+    if fmt.has_inf:
+        values[magnitude == fmt.inf] = np.inf
+    return np.where(raw & fmt.sign_bit, -values, values)
