@@ -1,0 +1,130 @@
+"""The cycle-true array against exact sums, its own latencies, and one PE worked out by hand."""
+
+import numpy as np
+import pytest
+
+from golden.array import Array, ArrayInput
+from golden.gemm import exact_sums
+from golden.pe import FLAG_NAN, FLAG_NEG_INF, FLAG_POS_INF, PE, TOKEN_FIRST, TOKEN_LAST, TOKEN_VALID, PEInput
+from golden.row_edge import SPECIAL_INF, SPECIAL_NAN, SPECIAL_NEGATIVE, row_edge
+from shiftforge import timing
+from shiftforge.config import HARDWARE_FORMATS, Config, from_dict
+from shiftforge.errors import InputError
+from shiftforge.formats import FORMATS
+
+SHAPES = [(1, 1), (2, 3), (4, 4), (3, 2), (1, 5), (17, 1)]
+
+
+def config(rows: int, cols: int, activation: str = "fp16", weight_bits: int = 3, max_k: int = 32) -> Config:
+    return from_dict(
+        {
+            "array": {
+                "rows": rows,
+                "cols": cols,
+                "activation": activation,
+                "output": "fp32",
+                "weight_bits": weight_bits,
+                "max_k": max_k,
+            }
+        }
+    )
+
+
+def random_tiles(cfg: Config, rng: np.random.Generator, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Tiles of random K, the shortest and the longest among them, with any codes, specials included."""
+    depths = [cfg.rows, cfg.rows, cfg.max_k, *rng.integers(cfg.rows, cfg.max_k, count - 3)]
+    return [
+        (
+            rng.integers(0, 1 << cfg.activation.bits, (cfg.rows, k)).astype(np.uint32),
+            rng.integers(0, 1 << cfg.weights.bits, (k, cfg.cols)).astype(np.uint8),
+        )
+        for k in depths
+    ]
+
+
+@pytest.mark.parametrize("name", HARDWARE_FORMATS)
+def test_row_edge_of_every_code(name: str) -> None:
+    fmt = FORMATS[name]
+    codes = np.arange(1 << fmt.bits, dtype=np.uint32)
+    x, special = row_edge(fmt, codes)
+    if not fmt.is_float:
+        assert np.array_equal(x, codes.astype(f"u{fmt.bytes}").view(f"i{fmt.bytes}"))
+        assert not special.any()
+        return
+    sign = codes >> (fmt.bits - 1)
+    field = (codes >> fmt.fraction_bits) & ((1 << fmt.exponent_bits) - 1)
+    fraction = codes & ((1 << fmt.fraction_bits) - 1)
+    magnitude = codes & ~np.uint32(fmt.sign_bit)
+    for code in codes.tolist():
+        hidden = 1 << fmt.fraction_bits if field[code] else 0
+        value = (hidden + int(fraction[code])) << max(0, int(field[code]) - 1)
+        finite = magnitude[code] <= fmt.max_finite
+        assert x[code] == ((-value if sign[code] else value) if finite else 0)
+    infinite = magnitude == (fmt.inf if fmt.has_inf else -1)
+    nan = (magnitude > fmt.max_finite) & ~infinite
+    assert np.array_equal(special & SPECIAL_NAN != 0, nan)
+    assert np.array_equal(special & SPECIAL_INF != 0, infinite)
+    assert np.array_equal(special & SPECIAL_NEGATIVE != 0, (sign == 1) & fmt.has_inf)
+
+
+@pytest.mark.parametrize("weight_bits", [2, 3, 4])
+@pytest.mark.parametrize("name", HARDWARE_FORMATS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sums_and_cycles(shape: tuple[int, int], name: str, weight_bits: int) -> None:
+    cfg = config(*shape, activation=name, weight_bits=weight_bits)
+    rng = np.random.default_rng([*shape, weight_bits, *map(ord, name)])
+    array = Array(cfg)
+    tiles = random_tiles(cfg, rng, 4)
+    bubbles = rng.random(60) < rng.choice([0.0, 0.3])
+    given = array.schedule(tiles, bubbles)
+    columns = array.readings(array.trace(given))
+    ends = np.flatnonzero(given.token[:, 0] & TOKEN_LAST)
+    assert len(ends) == len(tiles)
+    for c, readings in enumerate(columns):
+        assert [(r.tile, r.row) for r in readings] == [(t, r) for t in range(len(tiles)) for r in range(cfg.rows)]
+        for reading in readings:
+            x, w = tiles[reading.tile]
+            sums = exact_sums(x[reading.row : reading.row + 1], w[:, c : c + 1], cfg.activation, cfg.weights)
+            assert reading.value == int(sums.integers()[0, 0])
+            expected = (
+                (FLAG_NAN if sums.nan[0, 0] else 0)
+                | (FLAG_POS_INF if sums.pos_inf[0, 0] else 0)
+                | (FLAG_NEG_INF if sums.neg_inf[0, 0] else 0)
+            )
+            assert reading.flags == expected
+            assert reading.cycle == ends[reading.tile] + timing.PE + timing.read_out(cfg) + reading.row + c
+
+
+def test_one_pe_by_hand() -> None:
+    """3 * 4, -(5 * 2), a bubble, then a new dot product of -1 * 1: the registers edge by edge."""
+    pe = PE(config(1, 1, "int8"))
+    first, middle, last = TOKEN_VALID | TOKEN_FIRST, TOKEN_VALID | TOKEN_LAST, TOKEN_VALID | TOKEN_FIRST | TOKEN_LAST
+    inputs = [(3, first, 0b010), (5, middle, 0b101), (77, 0, 0b111), (-1, last, 0b000), (0, 0, 0), (0, 0, 0), (0, 0, 0)]
+    acc, captures = [], []
+    for x, token, w in inputs:
+        given = PEInput(np.array(x), np.array(0, np.uint8), np.array(token, np.uint8), np.array(w, np.uint8))
+        state = pe.step(given)
+        assert (int(state.x_out), int(state.token_out), int(state.w_out)) == (x, token, w)
+        acc.append(int(state.acc))
+        captures.append((bool(state.capture_valid), int(state.capture_sum)))
+    assert acc == [0, 12, 2, 2, 1, 1, 1]
+    assert captures == [(False, 0), (False, 0), (False, 0), (True, 2), (False, 0), (True, 1), (False, 0)]
+
+
+def test_the_accumulator_wraps_without_harm() -> None:
+    """Many tiles of one sign wrap the free-running accumulator; the differences stay exact."""
+    cfg = config(1, 1, "int8", weight_bits=2, max_k=4)
+    array = Array(cfg)
+    tile = (np.full((1, 4), 0x80, np.uint32), np.full((4, 1), 0b01, np.uint8))
+    readings = array.readings(array.trace(array.schedule([tile] * 20)))[0]
+    assert [r.value for r in readings] == [-128 * 2 * 4] * 20
+    assert 1 << cfg.accumulator_bits < 20 * 128 * 2 * 4
+
+
+def test_wrong_shapes_are_named() -> None:
+    array = Array(config(2, 3))
+    with pytest.raises(InputError, match="K of a tile must be at least rows = 2, not 1"):
+        array.schedule([(np.zeros((2, 1), np.uint32), np.zeros((1, 3), np.uint8))])
+    none = np.zeros((5, 2), np.uint8)
+    with pytest.raises(InputError, match=r"w of the array must be of shape \(5, 3\), not \(5, 2\)"):
+        array.trace(ArrayInput(none.astype(np.int64), none, none, none))
