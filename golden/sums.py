@@ -19,8 +19,8 @@ _LOW_32 = np.int64(0xFFFF_FFFF)
 def odd_float64(values: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> Float64Array:
     """64-bit integers as float64, rounded to odd where 53 bits do not hold them.
 
-    Rounding to odd (a lost bit sets the last kept one) leaves more than 40 bits, so a later rounding to 25 or fewer
-    bits is as if from the exact integer, inexactness included (Boldo and Melquiond, IEEE TC 2008).
+    Rounding to odd (a lost bit sets the last kept one) leaves at least 42 bits, so a later rounding to 40 or fewer bits is
+    as if from the exact integer, inexactness included (Boldo and Melquiond, IEEE Transactions on Computers 57(4), 2008).
     """
     if not values.size or (int(values.min()) > -(1 << 53) and int(values.max()) < 1 << 53):
         return values.astype(np.float64)
@@ -155,7 +155,7 @@ class Sums:
         return Sums(limbs, lsb, a.pos_inf | b.pos_inf, a.neg_inf | b.neg_inf, a.nan | b.nan)
 
     def odd_values(self) -> Float64Array:
-        """The finite parts in units of ``2**lsb_exponent`` as float64, rounded to odd (see :func:`odd_float64`)."""
+        """The finite parts in units of ``2**lsb_exponent``, rounded to odd as :func:`odd_float64`, but to 32 bits or more."""
         if len(self.limbs) == 1:
             return odd_float64(self.limbs[0])
         negative = self.limbs[-1] < 0
