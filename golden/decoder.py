@@ -27,9 +27,9 @@ class Received:
     Parameters
     ----------
     header : Header
-        Its fields; bytes that did not arrive count as zero.
+        Its fields; all zero where not all of it arrived.
     payload : bytes
-        The payload bytes that arrived, at most ``header.length``.
+        The payload bytes that were taken: all of them, or those before the beat that showed the error.
     error : Error
         The one error of the packet's form, or ``Error(0)``.
     """
@@ -67,19 +67,20 @@ def receive(config: Config, data: bytes) -> Received:
 
     A packet has at most one error of form: early tlast in the header, then the header's, then early or late tlast.
     """
-    front = data[:HEADER_BYTES].ljust(HEADER_BYTES, b"\0")
-    magic = int.from_bytes(front[:2], "little")
-    fields = Header.decode(MAGIC.to_bytes(2, "little") + front[2:])
     if len(data) < HEADER_BYTES:
-        return Received(fields, b"", Error.EARLY_TLAST)
+        return Received(Header(0, 0), b"", Error.EARLY_TLAST)
+    magic = int.from_bytes(data[:2], "little")
+    fields = Header.decode(MAGIC.to_bytes(2, "little") + data[2:HEADER_BYTES])
     error = _header_error(config, magic, fields)
     if error:
         return Received(fields, b"", error)
     beat = config.stream_bits // 8
     beats, wanted = len(data) // beat, ceil_div(HEADER_BYTES + fields.length, beat)
-    if beats != wanted:
-        error = Error.EARLY_TLAST if beats < wanted else Error.LATE_TLAST
-    return Received(fields, data[HEADER_BYTES : HEADER_BYTES + fields.length], error)
+    if beats == wanted:
+        return Received(fields, data[HEADER_BYTES : HEADER_BYTES + fields.length], Error(0))
+    # The beat with the error is not used any more: the last one, or the one that should have been.
+    taken = data[HEADER_BYTES : (min(beats, wanted) - 1) * beat]
+    return Received(fields, taken, Error.EARLY_TLAST if beats < wanted else Error.LATE_TLAST)
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,10 @@ class Layer:
 def layer_error(config: Config, payload: bytes) -> tuple[Layer, Error]:
     """The descriptor, and DESCRIPTOR or UNSUPPORTED when it must not run; the commit bits are the emulator's to check."""
     layer = Layer(decode_layer(payload), config)
-    if _out_of_range(config, layer):
-        return layer, Error.DESCRIPTOR
     if any(field.fixed is not None and layer[field.name] != field.fixed for field in LAYER_FIELDS):
         return layer, Error.UNSUPPORTED
+    if _out_of_range(config, layer):
+        return layer, Error.DESCRIPTOR
     return layer, Error(0)
 
 

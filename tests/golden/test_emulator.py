@@ -315,7 +315,7 @@ def test_each_broken_packet_sets_its_error_and_the_next_works(error: Error, stre
         sequence = int.from_bytes(bad[4:6], "little")
         status = host.status()
         assert Error(status["errors"]) == error, f"{error.name} {index}"
-        assert status["error_sequence"] == sequence
+        assert status["error_sequence"] == (sequence if len(bad) >= 16 else 0)
         assert status["packets"] == 5
         assert status["status"] == (0 if error == Error.HASH else Status.CONFIGURED)
         host.configure()
@@ -347,11 +347,13 @@ def test_the_first_sticky_error_names_its_packet() -> None:
 
 
 def test_stale_words_survive_a_bad_packet_beside_it() -> None:
-    """What arrived of a bad packet is written, the rest keeps what it held, and nothing runs until it is committed again."""
+    """What came before the beat with the error is written, the rest keeps what it held."""
     host = Host(config(1, 1, activation="int8", output="int16", stream_bits=32))
     host.activations(np.arange(8, dtype=np.int64)[None])
     whole = raw(host, Opcode.ACTIVATIONS, bytes([101, 102, 103, 104, 105, 106, 107, 108]))
     host.device.feed([whole[:-4]])
+    assert host.device.memories.activations.elements[:8, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    host.device.feed([whole + whole[-4:]])
     assert host.device.memories.activations.elements[:8, 0].tolist() == [101, 102, 103, 104, 4, 5, 6, 7]
 
 
