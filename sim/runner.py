@@ -1,7 +1,8 @@
 """The one entry to cocotb simulations: build once, run benches with a clock, a time-out and opt-in waves.
 
-A bench is a module of ``@cocotb.test()`` coroutines; :func:`bench_parameters` gives it the JSON object that :func:`run_bench` was
-given, :func:`sim.clock.start_clock` its clock. A failing assertion in the bench surfaces here as `CheckFailed` with the assertion's text.
+A bench is a module of ``@cocotb.test()`` coroutines; :func:`bench_parameters` gives it the JSON object that
+:func:`run_bench` was given, :func:`sim.clock.start_clock` its clock. A failing assertion in the bench surfaces here as
+`CheckFailed` with the assertion's text.
 """
 
 import json

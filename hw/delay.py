@@ -1,0 +1,76 @@
+"""Delay lines: flip-flops when short, LUT RAM when long."""
+
+from amaranth.hdl import Module, Mux, Signal, Value, ValueLike
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from shiftforge.errors import InputError
+
+SHORTEST_IN_MEMORY = 5
+"""Below this a memory's address counter costs more than the flip-flops that it saves."""
+NARROWEST_IN_MEMORY = 4
+LONGEST_IN_MEMORY = 17
+"""A 16-word ring and its output register."""
+
+
+def register(m: Module, value: ValueLike, name: str) -> Signal:
+    """`value` one cycle later, in a register without reset (the valid bits beside the data are what is reset)."""
+    value = Value.cast(value)
+    stage = Signal(value.shape(), name=name, reset_less=True)
+    m.d.sync += stage.eq(value)
+    return stage
+
+
+def delayed(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
+    """`value` `cycles` cycles later: registers, or when long `Delay` lines, submodules ``<name>_delay_<n>`` of `m`."""
+    value = Value.cast(value)
+    part = 0
+    while cycles >= SHORTEST_IN_MEMORY and len(value) >= NARROWEST_IN_MEMORY:
+        # One bank of LUT RAM each: a deeper ring would need multiplexers behind it.
+        step = min(cycles, LONGEST_IN_MEMORY)
+        m.submodules[f"{name}_delay_{part}"] = line = Delay(len(value), step)
+        m.d.comb += line.i.eq(value)
+        value, cycles, part = line.o, cycles - step, part + 1
+    for i in range(cycles):
+        value = register(m, value, f"{name}_{i + 1}")
+    return value
+
+
+class Delay(wiring.Component):
+    """`o` is `i` of `cycles` cycles ago, through a ring of LUT RAM: 4 bits in 16 words are one cell on ECP5.
+
+    Parameters
+    ----------
+    width : int
+    cycles : int
+        Latency, at least 2.
+
+    Members
+    -------
+    i : In(width)
+    o : Out(width)
+    """
+
+    def __init__(self, width: int, cycles: int) -> None:
+        if cycles < 2:
+            raise InputError(f"cycles of a delay line in memory must be at least 2, not {cycles!r}")
+        self.width, self.cycles = width, cycles
+        super().__init__({"i": In(width), "o": Out(width)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        depth = self.cycles - 1  # the output register is the last cycle
+        m.submodules.ring = ring = Memory(shape=self.width, depth=depth, init=[])
+        write, read = ring.write_port(), ring.read_port(domain="comb")
+        here = Signal(range(depth), reset_less=True)
+        result = Signal(self.width, reset_less=True)
+        m.d.sync += [here.eq(Mux(here == depth - 1, 0, here + 1)), result.eq(read.data)]
+        m.d.comb += [
+            write.addr.eq(here),
+            read.addr.eq(here),
+            write.data.eq(self.i),
+            write.en.eq(1),
+            self.o.eq(result),
+        ]
+        return m

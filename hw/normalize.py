@@ -1,0 +1,85 @@
+"""Left-shifting normaliser: a magnitude with its leading one moved to the top, and by how far."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.delay import register
+from shiftforge import timing
+
+
+def jam(value: Value, width: int) -> Value:
+    """The upper `width` bits of `value`, all that is lost ORed into the lowest (a sticky bit); zeros appended if it is short."""
+    if len(value) <= width:
+        return Cat(Const(0, width - len(value)), value) if len(value) < width else value
+    lost = len(value) - width + 1
+    return Cat(value[:lost].any(), value[lost:])
+
+
+class Normalize(wiring.Component):
+    """Shift `value` left until its top bit is one, by at most ``2**levels - 1`` and at most `budget` places.
+
+    Fully pipelined, latency ``timing.normalize(levels)``. Bits that no remaining shift can bring into the result are folded
+    into its sticky bit at once, so that the stages get narrower.
+
+    Parameters
+    ----------
+    width : int
+        Width of `value`.
+    result_width : int
+        Width of `result`: the upper bits of the shifted value, the lowest one sticky.
+    levels : int
+        Shifts by ``2**(levels - 1)`` .. 2, 1 are tried in this order.
+    budget_bits : int
+        Width of `budget`; 0: the shift is bounded by `levels` alone, and `left` counts the places instead.
+
+    Members
+    -------
+    value : In(width)
+    budget : In(budget_bits)
+        Most places to shift (a biased exponent, say, that must not pass zero).
+    result : Out(result_width)
+        Its top bit is 0 only if the value is zero, or the bound stopped the shift.
+    left : Out(budget_bits) or Out(levels)
+        With a budget: what is left of it. Without: the places shifted.
+    """
+
+    def __init__(self, width: int, result_width: int, levels: int, budget_bits: int = 0) -> None:
+        self.width, self.result_width, self.levels, self.budget_bits = width, result_width, levels, budget_bits
+        self.latency = timing.normalize(levels)
+        super().__init__(
+            {
+                "value": In(width),
+                "budget": In(budget_bits),
+                "result": Out(result_width),
+                "left": Out(budget_bits or levels),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        value, left = self.value, self.budget if self.budget_bits else Const(0, 0)
+        stages = 0
+        for level in reversed(range(self.levels)):
+            distance = 1 << level
+            top = value[max(0, len(value) - distance) :]
+            shift = Signal(name=f"shift_{distance}")
+            if self.budget_bits:
+                m.d.comb += shift.eq(~top.any() & left[level:].any())
+                # left >= distance exactly when a bit from `level` up is set; the subtraction leaves the bits below alone
+                left = Cat(left[:level], (left[level:] - shift)[: self.budget_bits - level])
+            else:
+                m.d.comb += shift.eq(~top.any())
+                left = Cat(shift, left)
+            moved = Cat(Const(0, min(distance, len(value))), value[: max(0, len(value) - distance)])
+            value = Mux(shift, moved, value)
+            # What lies below the reach of the remaining shifts can only be sticky.
+            reach = self.result_width + distance - 1
+            if len(value) > reach:
+                value = jam(value, reach)
+            if level >= timing.NORMALIZE_PAIRED_LEVELS or level % 2 == 0:
+                value, left = register(m, value, f"value_{level}"), register(m, left, f"left_{level}")
+                stages += 1
+        assert stages == self.latency
+        m.d.comb += [self.result.eq(jam(value, self.result_width)), self.left.eq(left)]
+        return m

@@ -1,0 +1,209 @@
+"""Bench of `hw.lane.Lane`: batches with random constants against `golden.rounding` and `golden.post`, codes and flags, ``==``.
+
+Parameters: ``config`` (as `Config.to_dict`), ``seed``, ``batches``, ``size`` (results per batch).
+"""
+
+from dataclasses import dataclass
+
+import cocotb
+import numpy as np
+import numpy.typing as npt
+from cocotb.triggers import FallingEdge
+
+from golden.post import post_process
+from golden.rounding import Flags, Overflow, round_sums
+from golden.sums import Sums
+from shiftforge import timing
+from shiftforge.activation import ACTIVATION_KINDS, Activation, fp32_order
+from shiftforge.config import Config, from_dict
+from shiftforge.formats import FP32, Format
+from sim.clock import start_clock
+from sim.runner import bench_parameters
+
+FLAGS_CHECKED_ONE_BY_ONE = 24
+"""Results of a batch whose own flags are compared; of the others only their disjunction."""
+
+_EDGES = (0x0000_0000, 0x8000_0000, 0x3F80_0000, 0xBF80_0000, 0x0000_0001, 0x8000_0001, 0x007F_FFFF, 0x0080_0000, 0x7F7F_FFFF,
+          0xFF7F_FFFF, 0x7F80_0000, 0xFF80_0000, 0x7FC0_0000)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Results that share the per-layer constants; `sums` in accumulator units, `seen` the lane's `flags`, fp32 patterns."""
+
+    sums: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int64]
+    scale: npt.NDArray[np.uint32]
+    bias: npt.NDArray[np.uint32]
+    exponent_bias: int
+    post: bool
+    saturate: bool
+    to_activation: bool
+    activation: Activation
+
+    def destination(self, config: Config) -> Format:
+        return config.activation if self.to_activation else config.output
+
+    def expected(self, config: Config, part: slice) -> tuple[npt.NDArray[np.uint32], Flags]:
+        """Codes and flags of a part of the batch, by the golden model."""
+        seen = self.seen[part]
+        exact = Sums.from_integers(
+            self.sums[part],
+            config.activation.lsb_exponent,
+            nan=(seen & 1) != 0,
+            pos_inf=(seen & 2) != 0,
+            neg_inf=(seen & 4) != 0,
+        )
+        to = self.destination(config)
+        overflow: Overflow = "saturate" if self.saturate else "inf"
+        if not self.post:
+            codes, flags = round_sums(exact, to, exponent_bias=self.exponent_bias, overflow=overflow)
+        else:
+            scale, bias = self.scale[part].view(np.float32), self.bias[part].view(np.float32)
+            codes, flags = post_process(
+                exact,
+                scale,
+                bias,
+                exponent_bias=self.exponent_bias,
+                activation=self.activation,
+                output=to,
+                overflow=overflow,
+            )
+        return codes.astype(np.uint32), flags
+
+
+def _patterns(rng: np.random.Generator, size: int, low: int, high: int) -> npt.NDArray[np.uint32]:
+    """Random fp32 patterns with exponent fields in low..high, sparse fractions among them, some edge cases."""
+    fraction = rng.integers(0, 1 << 23, size) & -(1 << rng.integers(0, 24, size))
+    bits = (rng.integers(0, 2, size) << 31) | (rng.integers(low, high + 1, size) << 23) | fraction
+    edge = rng.random(size) < 0.06
+    return np.where(edge, rng.choice(_EDGES, size), bits).astype(np.uint32)
+
+
+def _sums(rng: np.random.Generator, config: Config, to: Format, size: int) -> npt.NDArray[np.int64]:
+    """Sums of any length: a significand of about the destination's precision on top, so that ties and near ties abound."""
+    width = config.accumulator_bits - 1
+    precision = rng.choice((to.precision, to.precision + 1, to.precision + 2, 25, width), size)
+    significand = rng.integers(0, 1 << 62, size) >> (62 - np.minimum(precision, width))
+    significand |= rng.integers(0, 2, size)
+    room = np.maximum(width - np.minimum(precision, width), 0)
+    value = significand << (rng.integers(0, 1 << 20, size) % (room + 1))
+    value = (value >> rng.integers(0, width, size) * (rng.random(size) < 0.3)) + rng.integers(-1, 2, size)
+    value = np.clip(value, 0, (1 << width) - 1)
+    return np.where(rng.random(size) < 0.5, -value, value)
+
+
+def _activation(rng: np.random.Generator) -> Activation:
+    kind = str(rng.choice(ACTIVATION_KINDS))
+    if kind == "leaky":
+        return Activation.leaky(int(rng.integers(0, 16)))
+    if kind == "clamp":
+        finite = [int(b) for b in _patterns(rng, 8, 0, 254) if b & 0x7FFF_FFFF <= 0x7F80_0000]
+        lo, hi = sorted(finite[:2], key=fp32_order)
+        return Activation("clamp", lo, hi)
+    return Activation(kind)
+
+
+def make_batch(rng: np.random.Generator, config: Config, size: int) -> Batch:
+    """A random batch: half of them with exponents where the destination's range ends, a few with specials."""
+    to_activation, post = bool(rng.integers(0, 2)), bool(rng.integers(0, 2))
+    to = config.activation if to_activation else config.output
+    exponent_bias = int(rng.choice((0, rng.integers(-8, 9), rng.integers(-128, 128), rng.choice((-128, 127)))))
+    sums = _sums(rng, config, to, size)
+    seen = np.zeros(size, np.int64)
+    if config.activation.flag_bits:
+        special = rng.random(size) < 0.05
+        seen = np.where(special, rng.integers(0, 1 << config.activation.flag_bits, size), 0)
+    scale = _patterns(rng, size, 0, 254)
+    with np.errstate(all="ignore"):
+        first = round_sums(Sums.from_integers(sums, config.activation.lsb_exponent), FP32, exponent_bias=exponent_bias)[
+            0
+        ].view(np.float32)
+        if rng.random() < 0.7:  # aim the product at the destination's range
+            aim = rng.integers(to.min_exponent - 26, max(to.max_exponent, to.bits) + 2, size) + 127
+            field = aim - ((first.view(np.uint32) >> 23) & 0xFF).astype(np.int64) + 127
+            scale = (scale & 0x807F_FFFF) | (np.clip(field, 0, 254) << 23).astype(np.uint32)
+        product = (first * scale.view(np.float32)).view(np.uint32)
+    # Biases: any, zero, of the product's size, or its negative a few places off.
+    near = product.astype(np.int64) + rng.integers(-3, 4, size) + (rng.integers(-3, 4, size) << 23)
+    near ^= rng.integers(0, 2, size) << 31
+    cancel = product.astype(np.int64) + rng.integers(-2, 3, size) ^ (1 << 31)
+    choice = rng.integers(0, 4, size)
+    bias = np.choose(choice, (_patterns(rng, size, 0, 254).astype(np.int64), np.zeros(size, np.int64), near, cancel))
+    return Batch(
+        sums=sums,
+        seen=seen,
+        scale=scale.astype(np.uint32),
+        bias=(bias & 0xFFFF_FFFF).astype(np.uint32),
+        exponent_bias=exponent_bias,
+        post=post,
+        saturate=bool(rng.integers(0, 2)),
+        to_activation=to_activation,
+        activation=_activation(rng),
+    )
+
+
+async def _stream(dut, config: Config, batch: Batch) -> npt.NDArray[np.uint32]:
+    """Stream a batch through the lane, one result per cycle; rows (code, nv, of, nx)."""
+    size, latency, offset = len(batch.sums), timing.lane(config), timing.lane_parameters(config)
+    dut.exponent_bias.value = batch.exponent_bias
+    dut.post.value = batch.post
+    dut.saturate.value = batch.saturate
+    dut.to_activation.value = batch.to_activation
+    dut.act_kind.value = ACTIVATION_KINDS.index(batch.activation.kind)
+    dut.act_shift.value = batch.activation.shift
+    dut.clamp_lo.value = batch.activation.lo
+    dut.clamp_hi.value = batch.activation.hi
+    # The exponent's constant part has a register of its own: constants precede the first sum by a cycle.
+    await FallingEdge(dut.clk)
+    has_flags = config.activation.flag_bits > 0
+    sums, seen, scale, bias = (array.tolist() for array in (batch.sums, batch.seen, batch.scale, batch.bias))
+    outputs = dut.code, dut.nv, dut.of, dut.nx
+    found = np.zeros((size, 4), np.uint32)
+    for cycle in range(size + latency):
+        if cycle < size:
+            dut.sum.value = sums[cycle]
+            if has_flags:
+                dut.flags.value = seen[cycle]
+        if 0 <= cycle - offset < size:
+            dut.scale.value = scale[cycle - offset]
+            dut.bias.value = bias[cycle - offset]
+        elif cycle - offset == size:  # a lane that samples them late would see the last ones twice
+            dut.scale.value = dut.bias.value = 0x7FC0_0000
+        if cycle >= latency:
+            found[cycle - latency] = [int(port.value) for port in outputs]
+        await FallingEdge(dut.clk)
+    return found
+
+
+@cocotb.test()
+async def equals_the_golden_model(dut) -> None:
+    """Every code, and the flags, one by one for the first results of each batch and as a whole for the others."""
+    parameters = bench_parameters()
+    table = parameters["config"]
+    assert isinstance(table, dict)
+    config = from_dict(table)
+    rng = np.random.default_rng(int(str(parameters["seed"])))
+    await start_clock(dut)
+    for number in range(int(str(parameters["batches"]))):
+        batch = make_batch(rng, config, int(str(parameters["size"])))
+        found = await _stream(dut, config, batch)
+        codes, _ = batch.expected(config, slice(None))
+        different = np.flatnonzero(found[:, 0] != codes)
+        if different.size:
+            i = int(different[0])
+            raise AssertionError(
+                f"code {i} of batch {number} must be {codes[i]:#x}, not {found[i, 0]:#x} ({different.size} differ): "
+                f"sum {batch.sums[i]}, seen {batch.seen[i]}, scale {batch.scale[i]:#x}, bias {batch.bias[i]:#x}, "
+                f"{batch.exponent_bias=}, {batch.post=}, {batch.saturate=}, to {batch.destination(config).name}, "
+                f"{batch.activation}"
+            )
+        parts = [slice(i, i + 1) for i in range(FLAGS_CHECKED_ONE_BY_ONE)] + [slice(FLAGS_CHECKED_ONE_BY_ONE, None)]
+        for part in parts:
+            raised = tuple(bool(flag) for flag in found[part, 1:].any(axis=0))
+            _, flags = batch.expected(config, part)
+            assert raised == (flags.nv, flags.of, flags.nx), (
+                f"flags (nv, of, nx) of {part} of batch {number} must be {flags}, not {raised}: sums {batch.sums[part][:4]}, "
+                f"{batch.exponent_bias=}, {batch.post=}, {batch.saturate=}, to {batch.destination(config).name}, "
+                f"{batch.activation}"
+            )
