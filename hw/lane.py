@@ -37,7 +37,7 @@ class Lane(wiring.Component):
     -------
     sum : In(signed(config.accumulator_bits))
         In units of ``2**config.activation.lsb_exponent``.
-    flags : In(config.activation.flag_bits)
+    flags : In(config.activation.flag_bits), absent for integers
         Bit 0 a NaN, bit 1 a +infinity, bit 2 a -infinity was among the products. Sampled with `sum`.
     scale, bias : In(32)
         Binary32, sampled ``timing.lane_parameters(config)`` cycles after their `sum`.
@@ -60,10 +60,11 @@ class Lane(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.latency = timing.lane(config)
+        flags = {"flags": In(config.activation.flag_bits)} if config.activation.flag_bits else {}
         super().__init__(
             {
                 "sum": In(signed(config.accumulator_bits)),
-                "flags": In(config.activation.flag_bits),
+                **flags,
                 "scale": In(32),
                 "bias": In(32),
                 "exponent_bias": In(signed(8)),
@@ -80,6 +81,12 @@ class Lane(wiring.Component):
                 "nx": Out(1),
             }
         )
+
+    @property
+    def module_name(self) -> str:
+        """Name of the generated module, with the parameters that shape it."""
+        c = self.config
+        return f"sf_lane_{c.activation.name}_{c.output.name}_acc{c.accumulator_bits}"
 
     def elaborate(self, platform: object) -> Module:
         m, config = Module(), self.config
@@ -163,7 +170,8 @@ class Lane(wiring.Component):
         top = register(m, self.exponent_bias + (config.activation.lsb_exponent + width - 1), "top_exponent")
         exponent = (top - normalize.left)[:EXACT_EXPONENT_BITS]
 
-        seen = [self.flags[i] if i < len(self.flags) else Const(0, 1) for i in range(3)]
+        count = self.config.activation.flag_bits
+        seen = [self.flags[i] if i < count else Const(0, 1) for i in range(3)]
         nan, positive, negative_infinity = seen
         infinite, both = positive | negative_infinity, positive & negative_infinity
         special = Cat(Mux(infinite, negative_infinity, negative), nan | both, infinite, both & ~nan)
