@@ -4,7 +4,7 @@ A latency of n means: a value that a unit samples at rising edge t is visible at
 unit samples it at edge t + n.
 """
 
-from shiftforge.config import Config, ceil_div
+from shiftforge.config import Config, ceil_div, power_of_two_at_least
 from shiftforge.formats import FP32
 
 MEMORY_READ = 2
@@ -91,3 +91,8 @@ def lane(config: Config) -> int:
     """From a lane's `sum` to its `code`."""
     leaky = ROUND if lane_rounds_activation(config) else 0
     return lane_parameters(config) + FP32_MULTIPLY + FP32_ADD + ACTIVATION + leaky + ROUND
+
+
+def fifo_steps(config: Config) -> int:
+    """Depth of the output FIFO in drain steps: what the lanes hold in flight, and some more so that it never limits the rate."""
+    return power_of_two_at_least(DRAIN_READ + lane(config) + 16)

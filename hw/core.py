@@ -1,0 +1,259 @@
+"""Core: everything between the two streams; the soft reset resets all of it."""
+
+from amaranth.hdl import Cat, Module, Signal, Value, ValueLike
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.array import Array
+from hw.column import Column
+from hw.decoder import Decoder
+from hw.delay import delayed
+from hw.drain import Drain, Writer
+from hw.emitter import Emitter
+from hw.engine import Engine
+from hw.instance import Ports, Unit
+from hw.lane import Lane
+from hw.memories import ActivationMemory, WordMemory
+from hw.registers import COUNTERS
+from hw.row_edge import RowEdge
+from hw.row_feed import RowFeed
+from shiftforge import timing
+from shiftforge.config import Config
+from shiftforge.packets import STATUS_FIELDS
+from shiftforge.registers import Error, Status
+
+LANE_SETTINGS = ("exponent_bias", "post", "saturate", "act_kind", "act_shift", "clamp_lo", "clamp_hi")
+"""Descriptor fields that a lane reads."""
+
+
+def _chain(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
+    """`value` `cycles` cycles later, through registers that reset to 0: for what must not come out of a reset."""
+    value = Value.cast(value)
+    for i in range(cycles):
+        stage = Signal(value.shape(), name=f"{name}_{i + 1}")
+        m.d.sync += stage.eq(value)
+        value = stage
+    return value
+
+
+class Core(wiring.Component):
+    """Decoder, memories, engine, array, drain, lanes, writer and emitter, wired together.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    s_axis_*, m_axis_* : the streams
+    reset : In(1)
+        Resets the instances (the caller resets everything else of the core with it).
+    enable, clear_errors, clear_flags : In
+    errors, error_sequence, flags, status, <counter> : Out
+
+    Attributes
+    ----------
+    units : tuple of Unit
+        What is instantiated here and emitted once by `hw.verilog`.
+    """
+
+    def __init__(self, config: Config):
+        config.require_hardware()
+        self.config = config
+        self.array = Array(config)
+        self.row_feed, self.row_edge, self.column, self.lane = (
+            RowFeed(config),
+            RowEdge(config),
+            Column(config),
+            Lane(config),
+        )
+        super().__init__(
+            {
+                "s_axis_tdata": In(config.stream_bits),
+                "s_axis_tkeep": In(config.stream_bits // 8),
+                "s_axis_tvalid": In(1),
+                "s_axis_tready": Out(1),
+                "s_axis_tlast": In(1),
+                "m_axis_tdata": Out(config.stream_bits),
+                "m_axis_tkeep": Out(config.stream_bits // 8),
+                "m_axis_tvalid": Out(1),
+                "m_axis_tready": In(1),
+                "m_axis_tlast": Out(1),
+                "reset": In(1),
+                "enable": In(1),
+                "clear_errors": In(len(Error)),
+                "clear_flags": In(3),
+                "errors": Out(len(Error)),
+                "error_sequence": Out(16),
+                "flags": Out(3),
+                "status": Out(len(Status)),
+                **{name: Out(32) for name in COUNTERS},
+            }
+        )
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return (self.array.pe, self.row_feed, self.row_edge, self.column, self.lane)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        rows, cols, lanes = config.rows, config.cols, config.lanes
+        room = timing.fifo_steps(config)
+        m.submodules.decoder = decoder = Decoder(config)
+        m.submodules.engine = engine = Engine(config)
+        m.submodules.array = array = self.array
+        m.submodules.drain = drain = Drain(config, room)
+        m.submodules.writer = writer = Writer(config)
+        m.submodules.emitter = emitter = Emitter(config, room)
+        m.submodules.activations = activations = ActivationMemory(config)
+        m.submodules.weights = weights = WordMemory(config.weight_words, config.weight_word_bits)
+        m.submodules.parameters = parameters = WordMemory(config.parameter_words, config.parameter_word_bits)
+
+        # ---- streams and layer control
+        for name in ("tdata", "tkeep", "tvalid", "tlast"):
+            m.d.comb += getattr(decoder, f"s_axis_{name}").eq(getattr(self, f"s_axis_{name}"))
+            m.d.comb += getattr(self, f"m_axis_{name}").eq(getattr(emitter, f"m_axis_{name}"))
+        m.d.comb += [
+            self.s_axis_tready.eq(decoder.s_axis_tready),
+            emitter.m_axis_tready.eq(self.m_axis_tready),
+            decoder.enable.eq(self.enable),
+            decoder.idle.eq(~decoder.busy & emitter.idle),
+            decoder.layer_done.eq(writer.layer_written | emitter.result_done),
+            decoder.activation_ready.eq(~writer.writing),
+            decoder.status_done.eq(emitter.status_done),
+            emitter.layer.eq(decoder.layer),
+            emitter.sequence.eq(decoder.sequence),
+            emitter.result.eq(decoder.start & decoder.layer.to_stream),
+            emitter.status.eq(decoder.status_request),
+        ]
+        for unit in (engine, drain, writer):
+            m.d.comb += [unit.layer.eq(decoder.layer), unit.start.eq(decoder.start)]
+
+        # ---- memories' write sides
+        m.d.comb += [
+            weights.write.eq(decoder.weight_write),
+            weights.write_address.eq(decoder.write_address),
+            weights.write_data.eq(decoder.weight_data),
+            parameters.write.eq(decoder.parameter_write),
+            parameters.write_address.eq(decoder.write_address),
+            parameters.write_data.eq(decoder.parameter_data),
+        ]
+        for b in range(rows):
+            write, address, data = (
+                getattr(activations, f"write_{b}"),
+                getattr(activations, f"write_address_{b}"),
+                getattr(activations, f"write_data_{b}"),
+            )
+            m.d.comb += [
+                write.eq(decoder.activation_write),
+                address.eq(decoder.write_address),
+                data.eq(decoder.activation_data.word_select(b, config.activation.bits)),
+            ]
+            with m.If(writer.writing):
+                m.d.comb += [
+                    write.eq(getattr(writer, f"write_{b}")),
+                    address.eq(getattr(writer, f"write_address_{b}")),
+                    data.eq(getattr(writer, f"write_data_{b}")),
+                ]
+
+        # ---- feed: memory, zero padding, row feeds and edges; tokens and weights meet the activations at the array
+        m.d.comb += activations.address.eq(engine.address)
+        zero, tail = Signal(), Signal()
+        m.d.sync += [zero.eq(engine.zero), tail.eq(engine.tail)]
+        keep, word = Signal(rows), Signal(config.activation_word_bits)
+        for i in range(rows):
+            m.d.sync += keep[i].eq(~zero & (~tail | (i < decoder.layer.k_tail)))
+        m.d.sync += word.eq(activations.data & Cat(bit.replicate(config.activation.bits) for bit in keep))
+        load = _chain(m, engine.load, timing.MEMORY_READ + timing.WORD_MASK, "load")
+        token = _chain(m, engine.token.as_value(), timing.FEED, "token")
+        for r in range(rows):
+            feed, edge = Ports(self.row_feed, f"feed_{r}", self.reset), Ports(self.row_edge, f"edge_{r}", self.reset)
+            m.submodules[f"feed_{r}"], m.submodules[f"edge_{r}"] = feed.instance, edge.instance
+            m.d.comb += [
+                feed["load"].eq(load),
+                feed["word"].eq(word),
+                edge["code"].eq(feed["code"]),
+                getattr(array, f"x_{r}").eq(edge["x"]),
+                getattr(array, f"token_{r}").eq(token),
+            ]
+            if config.activation.flag_bits:
+                m.d.comb += getattr(array, f"special_{r}").eq(edge["special"])
+            load, token = _chain(m, load, 1, f"load_{r}"), _chain(m, token, 1, f"token_{r}")
+        m.d.comb += [
+            weights.address.eq(delayed(m, engine.weight_address, timing.FEED - timing.MEMORY_READ, "weight_address")),
+            array.w.eq(weights.data),
+            array.reset.eq(self.reset),
+        ]
+
+        # ---- drain: columns, lanes, writer
+        for c in range(cols):
+            column = Ports(self.column, f"column_{c}", self.reset)
+            m.submodules[f"column_{c}"] = column.instance
+            m.d.comb += [
+                column["capture"].eq(getattr(array, f"column_{c}")),
+                column["set"].eq(drain.set),
+                column["row"].eq(drain.row),
+                getattr(drain, f"read_{c}").eq(column["read"]),
+            ]
+            if c == cols - 1:
+                m.d.comb += drain.tile.eq(column["tile"])
+        m.d.comb += [
+            drain.taken.eq(emitter.taken),
+            engine.tile_drained.eq(drain.tile_drained),
+            parameters.address.eq(
+                delayed(
+                    m,
+                    drain.parameter_address,
+                    timing.DRAIN_READ + timing.lane_parameters(config) - timing.MEMORY_READ,
+                    "parameter_address",
+                )
+            ),
+            writer.step.eq(_chain(m, drain.step, timing.DRAIN_READ + timing.lane(config), "step")),
+        ]
+        for i in range(lanes):
+            lane = Ports(self.lane, f"lane_{i}", self.reset)
+            m.submodules[f"lane_{i}"] = lane.instance
+            total = getattr(drain, f"sum_{i}")
+            m.d.comb += lane["sum"].eq(total.sum)
+            if config.activation.flag_bits:
+                m.d.comb += lane["flags"].eq(total.flags)
+            m.d.comb += [lane[name].eq(decoder.layer[name]) for name in LANE_SETTINGS]
+            m.d.comb += [
+                lane["to_activation"].eq(~decoder.layer.to_stream),
+                lane["scale"].eq(parameters.data[64 * i : 64 * i + 32]),
+                lane["bias"].eq(parameters.data[64 * i + 32 : 64 * i + 64]),
+                getattr(writer, f"code_{i}").eq(lane["code"]),
+            ]
+            m.d.comb += [getattr(writer, f"{flag}_{i}").eq(lane[flag]) for flag in ("nv", "of", "nx")]
+        m.d.comb += [
+            emitter.fifo_write.eq(writer.fifo_write),
+            emitter.fifo_data.eq(writer.fifo_data),
+            emitter.fifo_last.eq(writer.fifo_last),
+        ]
+
+        # ---- sticky errors and flags, counters, status
+        clear = decoder.status_clear
+        m.d.sync += self.flags.eq((self.flags & ~(self.clear_flags | clear.replicate(3))) | writer.flags)
+        m.d.sync += self.errors.eq(
+            (self.errors & ~(self.clear_errors | clear.replicate(len(Error)))) | decoder.error
+        )
+        with m.If(decoder.error.any() & (self.errors == 0)):
+            m.d.sync += self.error_sequence.eq(decoder.sequence)
+        m.d.comb += self.status.eq(Cat(decoder.busy, decoder.configured))
+        events = {
+            "cycles": 1,
+            "busy_cycles": decoder.busy,
+            "slots": engine.token.valid,
+            "stall_drain": engine.stall,
+            "stall_input": decoder.stall,
+            "stall_output": emitter.stall,
+            "packets": decoder.accepted,
+        }
+        for name, event in events.items():
+            counter = getattr(self, name)
+            m.d.sync += counter.eq(counter + event)
+        for name, _ in STATUS_FIELDS:
+            value = config.hash if name == "hash" else getattr(self, name)
+            m.d.comb += getattr(emitter, f"status_{name}").eq(value)
+        return m

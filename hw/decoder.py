@@ -1,0 +1,362 @@
+"""Decoder: the input stream's packets become memory writes, layer starts and status requests."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.layer import fixed_word, in_range, layer_layout, store_word
+from hw.unpacker import Unpacker
+from shiftforge.config import Config
+from shiftforge.packets import HEADER_BYTES, LAYER_BYTES, LAYER_WORDS, MAGIC, HeaderFlag, Opcode, memory_ports
+from shiftforge.registers import Error
+
+_NAMES = ("weight", "parameter", "activation")
+
+
+class Decoder(wiring.Component):
+    """One packet at a time, as `docs/architecture.md` says; tready depends on registers alone.
+
+    Timing: a header takes its beats, then two cycles of checks (more while its memory half is in use, or, for CONFIG, LAYER and
+    STATUS, until the machine is idle); a memory packet ends when its last word is written; a layer starts one cycle after
+    the check that follows its last beat.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    s_axis_* : the input stream
+    enable : In(1)
+        While 0 no new header begins.
+    idle : In(1)
+        No layer runs and the output is empty.
+    layer_done : In(1)
+    activation_ready : In(1)
+        The activation memory takes a loader word in this cycle.
+    status_done : In(1)
+    weight_write, parameter_write, activation_write : Out(1), with `write_address` and *_data
+    layer, start : Out
+        Descriptor registers (stable while the layer runs) and their start pulse.
+    sequence : Out(16)
+        Of the packet under way (0 while its header is incomplete).
+    status_request, status_clear : Out(1)
+    error : Out(Error bits)
+        For one cycle each.
+    accepted : Out(1)
+        A packet ended without an error.
+    stall : Out(1)
+        Ready, and no beat offered.
+    configured : Out(1)
+    busy : Out(1)
+        From a layer's start to its `layer_done`.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.ports = memory_ports(config)
+        widest = max(port.words for port in self.ports)
+        super().__init__(
+            {
+                "s_axis_tdata": In(config.stream_bits),
+                "s_axis_tkeep": In(config.stream_bits // 8),
+                "s_axis_tvalid": In(1),
+                "s_axis_tready": Out(1),
+                "s_axis_tlast": In(1),
+                "enable": In(1),
+                "idle": In(1),
+                "layer_done": In(1),
+                "activation_ready": In(1),
+                "status_done": In(1),
+                "write_address": Out(range(widest)),
+                **{f"{name}_write": Out(1) for name in _NAMES},
+                **{f"{name}_data": Out(port.word_bits) for name, port in zip(_NAMES, self.ports, strict=True)},
+                "layer": Out(layer_layout()),
+                "start": Out(1),
+                "sequence": Out(16),
+                "status_request": Out(1),
+                "status_clear": Out(1),
+                "error": Out(len(Error)),
+                "accepted": Out(1),
+                "stall": Out(1),
+                "configured": Out(1),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        beat_bytes = config.stream_bits // 8
+        beat_shift = beat_bytes.bit_length() - 1
+        header_beats = HEADER_BYTES // beat_bytes
+        beat_words = config.stream_bits // 32
+
+        accept = Signal()
+        whole = Signal()
+        m.d.comb += [
+            accept.eq(self.s_axis_tvalid & self.s_axis_tready),
+            whole.eq(self.s_axis_tkeep.all()),
+            self.stall.eq(self.s_axis_tready & ~self.s_axis_tvalid),
+        ]
+
+        def fail(error: Error) -> list[object]:
+            return [self.error.eq(int(error))]
+
+        # ---- header registers
+        header = Signal(8 * HEADER_BYTES)
+        index = Signal(range(max(header_beats, LAYER_BYTES // beat_bytes) + 1))
+        header_last, header_holes, header_complete = Signal(), Signal(), Signal()
+        opcode, clear = header[16:24], header[24 : 24 + len(HeaderFlag)]
+        address, length = header[64:96], header[96:128]
+        m.d.comb += self.sequence.eq(Mux(header_complete, header[32:48], 0))
+
+        # ---- commit bits and who uses which half
+        valid = {name: Signal(2, name=f"{name}_valid") for name in _NAMES}
+        in_use = {name: Signal(2, name=f"{name}_in_use") for name in _NAMES}
+        running, tainted = Signal(), Signal()
+        m.d.comb += self.busy.eq(running)
+        halves = {name: (port.words // 2).bit_length() - 1 for name, port in zip(_NAMES, self.ports, strict=True)}
+        layer = self.layer
+        input_half = layer.input_address[halves["activation"]]
+        output_half = layer.output_address[halves["activation"]]
+        weight_half = layer.weight_address[halves["weight"]]
+        parameter_half = layer.parameter_address[halves["parameter"]]
+
+        def one_hot(half: Value) -> Value:
+            return Cat(~half, half)
+
+        m.d.comb += [
+            in_use["weight"].eq(one_hot(weight_half) & running.replicate(2)),
+            in_use["parameter"].eq(one_hot(parameter_half) & (running & layer.post).replicate(2)),
+            in_use["activation"].eq(
+                (one_hot(input_half) | (one_hot(output_half) & (~layer.to_stream).replicate(2))) & running.replicate(2)
+            ),
+        ]
+
+        # ---- memory packets
+        words_left = Signal(range(max(port.half for port in self.ports) + 1))
+        beats_left = Signal(33 - beat_shift)
+        kind = Signal(range(3))
+        target_half = Signal()
+        closing, flush = Signal(), Signal()
+        bad_length, bad_range = Signal(), Signal()
+        loading = Signal()
+        word_ready = Signal()
+        unpackers: list[Unpacker] = []
+        for i, (name, port) in enumerate(zip(_NAMES, self.ports, strict=True)):
+            unpacker = Unpacker(port.word_bits, config.stream_bits)
+            m.submodules[f"{name}_unpacker"] = unpacker
+            unpackers.append(unpacker)
+            m.d.comb += [
+                unpacker.beat.eq(self.s_axis_tdata),
+                unpacker.beat_valid.eq(accept & loading & (kind == i)),
+                unpacker.word_ready.eq(loading & word_ready),
+                unpacker.flush.eq(flush),
+                getattr(self, f"{name}_data").eq(unpacker.word),
+                getattr(self, f"{name}_write").eq(
+                    loading & (kind == i) & unpacker.word_valid & word_ready & (words_left != 0)
+                ),
+            ]
+        beat_ready = Array(u.beat_ready for u in unpackers)[kind]
+        word_valid = Array(u.word_valid for u in unpackers)[kind]
+        m.d.comb += word_ready.eq((kind != 2) | self.activation_ready)
+
+        # ---- layer packets
+        unsupported = Signal()
+        fixed = [fixed_word(i) for i in range(LAYER_WORDS)]
+
+        m.d.sync += self.start.eq(0)
+        with m.FSM():
+            with m.State("HEADER"):
+                m.d.comb += self.s_axis_tready.eq(self.enable | (index != 0))
+                m.d.comb += flush.eq(1)
+                m.d.sync += [header_complete.eq(0), closing.eq(0)]
+                with m.If(accept):
+                    m.d.sync += [
+                        header.eq(Cat(header[config.stream_bits :], self.s_axis_tdata)),
+                        header_holes.eq(Mux(index == 0, 0, header_holes) | ~whole),
+                        header_last.eq(self.s_axis_tlast),
+                        index.eq(index + 1),
+                    ]
+                    with m.If(index == header_beats - 1):
+                        m.d.sync += [index.eq(0), header_complete.eq(1)]
+                        m.next = "MEASURE"
+                    with m.Elif(self.s_axis_tlast):
+                        m.d.sync += index.eq(0)
+                        m.d.comb += fail(Error.EARLY_TLAST)
+
+            with m.State("MEASURE"):
+                m.d.sync += beats_left.eq((length + (beat_bytes - 1)) >> beat_shift)
+                m.d.sync += unsupported.eq(0)
+                with m.Switch(opcode):
+                    for i, port in enumerate(self.ports):
+                        stride = port.stride_bits // 8
+                        words = length >> (stride.bit_length() - 1)
+                        offset = address[: halves[_NAMES[i]]]
+                        with m.Case(int(port.opcode)):
+                            m.d.sync += [
+                                kind.eq(i),
+                                words_left.eq(words),
+                                bad_length.eq((length == 0) | ((length & (stride - 1)) != 0)),
+                                bad_range.eq((address >= port.words) | (words + offset > port.half)),
+                                target_half.eq(address[halves[_NAMES[i]]]),
+                            ]
+                    for other, size in ((Opcode.CONFIG, 4), (Opcode.LAYER, LAYER_BYTES), (Opcode.STATUS, 0)):
+                        with m.Case(int(other)):
+                            m.d.sync += [bad_length.eq(length != size), bad_range.eq(0)]
+                m.d.sync += self.write_address.eq(address)
+                m.next = "CHECK"
+
+            with m.State("CHECK"):
+                known = Cat(opcode == int(o) for o in (*(p.opcode for p in self.ports), 1, 5, 6)).any()
+                bad = Signal()
+                m.d.comb += bad.eq(1)
+                with m.If(header[:16] != MAGIC):
+                    m.d.comb += fail(Error.MAGIC)
+                with m.Elif(~known):
+                    m.d.comb += fail(Error.OPCODE)
+                with m.Elif(bad_length):
+                    m.d.comb += fail(Error.LENGTH)
+                with m.Elif(bad_range):
+                    m.d.comb += fail(Error.ADDRESS)
+                with m.Elif(header_holes):
+                    m.d.comb += fail(Error.TKEEP)
+                with m.Elif(header_last & (beats_left != 0)):
+                    m.d.comb += fail(Error.EARLY_TLAST)
+                with m.Elif(~header_last & (beats_left == 0)):
+                    m.d.comb += fail(Error.LATE_TLAST)
+                with m.Else():
+                    m.d.comb += bad.eq(0)
+                with m.If(bad):
+                    with m.If(header_last):
+                        m.next = "HEADER"
+                    with m.Else():
+                        m.next = "DRAIN"
+                with m.Else():
+                    with m.Switch(opcode):
+                        for name, port in zip(_NAMES, self.ports, strict=True):
+                            with m.Case(int(port.opcode)), m.If(~in_use[name].bit_select(target_half, 1)):
+                                m.d.sync += valid[name].bit_select(target_half, 1).eq(0)
+                                m.next = "LOAD"
+                        with m.Case(int(Opcode.CONFIG)), m.If(self.idle):
+                            m.next = "CONFIG"
+                        with m.Case(int(Opcode.LAYER)), m.If(self.idle):
+                            m.next = "LAYER"
+                        with m.Case(int(Opcode.STATUS)), m.If(self.idle):
+                            m.d.comb += self.status_request.eq(1)
+                            m.next = "STATUS"
+
+            # A beat of a payload: `good` is a whole last beat with tlast; errors end the packet here.
+            def payload(good: str | None, error_state: str = "DRAIN") -> None:
+                m.d.sync += beats_left.eq(beats_left - 1)
+                with m.If(~whole):
+                    m.d.comb += fail(Error.TKEEP)
+                    with m.If(self.s_axis_tlast):
+                        m.next = "HEADER"
+                    with m.Else():
+                        m.next = error_state
+                with m.Elif(self.s_axis_tlast & (beats_left != 1)):
+                    m.d.comb += fail(Error.EARLY_TLAST)
+                    m.next = "HEADER"
+                with m.Elif(~self.s_axis_tlast & (beats_left == 1)):
+                    m.d.comb += fail(Error.LATE_TLAST)
+                    m.next = error_state
+                if good is not None:
+                    with m.Elif(beats_left == 1):
+                        m.next = good
+
+            with m.State("LOAD"):
+                m.d.comb += loading.eq(1)
+                m.d.comb += self.s_axis_tready.eq(beat_ready & ~closing)
+                with m.If(word_valid & word_ready & (words_left != 0)):
+                    m.d.sync += [words_left.eq(words_left - 1), self.write_address.eq(self.write_address + 1)]
+                with m.If(accept):
+                    with m.If(whole & self.s_axis_tlast & (beats_left == 1)):
+                        m.d.sync += closing.eq(1)
+                    payload(None)
+                with m.Elif(closing & (words_left == 0)):
+                    m.d.sync += valid_set(valid, kind, target_half)
+                    m.d.comb += self.accepted.eq(1)
+                    m.next = "HEADER"
+
+            with m.State("CONFIG"):
+                m.d.comb += self.s_axis_tready.eq(1)
+                with m.If(accept):
+                    payload(None)
+                    with m.If(whole & self.s_axis_tlast):
+                        match = self.s_axis_tdata[:32] == config.hash
+                        m.d.sync += self.configured.eq(match)
+                        with m.If(match):
+                            m.d.comb += self.accepted.eq(1)
+                        with m.Else():
+                            m.d.comb += fail(Error.HASH)
+                        m.next = "HEADER"
+
+            with m.State("LAYER"):
+                m.d.comb += self.s_axis_tready.eq(1)
+                with m.If(accept):
+                    m.d.sync += index.eq(index + 1)
+                    with m.Switch(index):
+                        for beat in range(LAYER_BYTES // beat_bytes):
+                            with m.Case(beat):
+                                for i in range(beat_words):
+                                    number = beat * beat_words + i
+                                    word = self.s_axis_tdata.word_select(i, 32)
+                                    m.d.sync += store_word(layer, number, word)
+                                    mask, value = fixed[number]
+                                    if mask:
+                                        with m.If((word & mask) != value):
+                                            m.d.sync += unsupported.eq(1)
+                    payload("START")
+                    with m.If((beats_left == 1) | self.s_axis_tlast | ~whole):
+                        m.d.sync += index.eq(0)
+
+            with m.State("START"):
+                ready = Signal()
+                m.d.comb += ready.eq(
+                    valid["activation"].bit_select(input_half, 1)
+                    & valid["weight"].bit_select(weight_half, 1)
+                    & (~layer.post | valid["parameter"].bit_select(parameter_half, 1))
+                )
+                with m.If(~self.configured):
+                    m.d.comb += fail(Error.NOT_CONFIGURED)
+                with m.Elif(unsupported):
+                    m.d.comb += fail(Error.UNSUPPORTED)
+                with m.Elif(~in_range(layer, config)):
+                    m.d.comb += fail(Error.DESCRIPTOR)
+                with m.Elif(~ready):
+                    m.d.comb += fail(Error.UNCOMMITTED)
+                with m.Else():
+                    m.d.sync += [self.start.eq(1), running.eq(1), tainted.eq(0)]
+                    m.d.comb += self.accepted.eq(1)
+                    with m.If(~layer.to_stream):
+                        m.d.sync += valid["activation"].bit_select(output_half, 1).eq(0)
+                m.next = "HEADER"
+
+            with m.State("STATUS"):
+                with m.If(self.status_done):
+                    m.d.comb += [self.accepted.eq(1), self.status_clear.eq(clear[0])]
+                    m.next = "HEADER"
+
+            with m.State("DRAIN"):
+                m.d.comb += self.s_axis_tready.eq(1)
+                with m.If(accept & self.s_axis_tlast):
+                    m.next = "HEADER"
+
+        with m.If(self.layer_done):
+            m.d.sync += running.eq(0)
+            with m.If(~layer.to_stream & ~tainted):
+                m.d.sync += valid["activation"].bit_select(output_half, 1).eq(1)
+        # Any error: what was loaded may have been meant to be replaced, so nothing stays committed.
+        with m.If(self.error.any()):
+            m.d.sync += [*(valid[name].eq(0) for name in _NAMES), tainted.eq(1)]
+        return m
+
+
+def valid_set(valid: dict[str, Signal], kind: Signal, half: Signal) -> list[object]:
+    """Statements that set the commit bit of memory `kind`'s `half`."""
+    return [
+        signal.eq(signal | Mux(kind == i, Mux(half, Const(2, 2), Const(1, 2)), Const(0, 2)))
+        for i, signal in enumerate(valid.values())
+    ]

@@ -1,0 +1,134 @@
+"""Engine: walks a layer's tiles and issues activation reads, weight reads and the tokens that travel with them."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.layer import layer_layout
+from hw.pe import TOKEN
+from shiftforge.config import Config
+
+DRAIN_SETS = 2
+"""Tiles that a column's drain buffer holds."""
+
+
+class Engine(wiring.Component):
+    """Static schedule of a layer: channel tiles outside, pixel tiles inside, blocks of `rows` cycles within.
+
+    In cycle j of a block it reads the block's word of the tile's pixel j and issues slot j of the dot products. A tile's last block waits
+    until one of the two drain buffers is free; nothing else ever stops it.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    layer, start : In
+    tile_drained : In(1)
+        A tile's last step has been read out of its drain buffer.
+    address : Out
+        Activation read. `zero` (no such pixel) and `tail` (the pixel's last word) belong to it.
+    load : Out(1)
+        First read of a block: row 0 loads its feed with it, each row below one cycle later.
+    token, weight_address : Out
+        Of the slot issued in this cycle.
+    stall : Out(1)
+        A tile's last block waits for a drain buffer.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__(
+            {
+                "layer": In(layer_layout()),
+                "start": In(1),
+                "tile_drained": In(1),
+                "address": Out(range(config.activation_words)),
+                "zero": Out(1),
+                "tail": Out(1),
+                "load": Out(1),
+                "token": Out(TOKEN),
+                "weight_address": Out(range(config.weight_words)),
+                "stall": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, layer = self.config, self.layer
+        rows = config.rows
+
+        running = Signal()
+        phase = Signal(range(max(rows, 2)))
+        block = Signal(range(max(config.max_k_words, 2)))
+        tiles_left = Signal(16)
+        pixels_left = Signal(24)
+        tile_address, next_tile = Signal(range(config.activation_words)), Signal(range(config.activation_words))
+        tile_weights = Signal(range(config.weight_words))
+        waiting = Signal(range(DRAIN_SETS + 1))
+
+        issue, first_phase, last_phase, last_block = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            first_phase.eq(phase == 0),
+            last_phase.eq(phase == rows - 1),
+            last_block.eq(block == layer.k_words - 1),
+            self.stall.eq(running & first_phase & last_block & (waiting == DRAIN_SETS)),
+            issue.eq(running & ~self.stall),
+            self.zero.eq(pixels_left <= phase),
+            self.tail.eq(last_block),
+            self.load.eq(issue & first_phase),
+            self.token.valid.eq(issue),
+            self.token.first.eq(first_phase & (block == 0)),
+            self.token.last.eq(last_phase & last_block),
+        ]
+
+        reserve = issue & first_phase & last_block
+        with m.If(reserve & ~self.tile_drained):
+            m.d.sync += waiting.eq(waiting + 1)
+        with m.Elif(~reserve & self.tile_drained):
+            m.d.sync += waiting.eq(waiting - 1)
+
+        step = self.address + layer.input_stride
+        after = Signal(range(config.activation_words))
+        m.d.comb += after.eq(Mux(block == 0, step, next_tile))
+        last_pixels = pixels_left <= rows
+        with m.If(self.start):
+            m.d.sync += [
+                running.eq(1),
+                phase.eq(0),
+                block.eq(0),
+                tiles_left.eq(layer.n_tiles),
+                pixels_left.eq(layer.pixels),
+                tile_address.eq(layer.input_address),
+                self.address.eq(layer.input_address),
+                self.weight_address.eq(layer.weight_address),
+                tile_weights.eq(layer.weight_address),
+            ]
+        with m.Elif(issue):
+            m.d.sync += [
+                phase.eq(Mux(last_phase, 0, phase + 1)),
+                self.address.eq(step),
+                self.weight_address.eq(self.weight_address + 1),
+            ]
+            with m.If(last_phase):
+                m.d.sync += [next_tile.eq(after), block.eq(block + 1), self.address.eq(tile_address + block + 1)]
+                with m.If(last_block):
+                    m.d.sync += block.eq(0)
+                    with m.If(last_pixels):
+                        m.d.sync += [
+                            pixels_left.eq(layer.pixels),
+                            tiles_left.eq(tiles_left - 1),
+                            tile_address.eq(layer.input_address),
+                            self.address.eq(layer.input_address),
+                            tile_weights.eq(self.weight_address + 1),
+                            running.eq(tiles_left != 1),
+                        ]
+                    with m.Else():
+                        m.d.sync += [
+                            pixels_left.eq(pixels_left - rows),
+                            tile_address.eq(after),
+                            self.address.eq(after),
+                            self.weight_address.eq(tile_weights),
+                        ]
+        return m

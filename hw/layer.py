@@ -1,0 +1,67 @@
+"""The layer descriptor as the gateware holds it, and what the machine checks before it runs one."""
+
+from amaranth.hdl import Const, Signal, Value, signed
+from amaranth.lib import data
+
+from shiftforge.config import Config
+from shiftforge.packets import LAYER_FIELD, LAYER_FIELDS, LAYER_WORDS
+
+HELD_FIELDS = tuple(field for field in LAYER_FIELDS if field.fixed is None)
+"""Fields with a register; the others must have their one value and are only checked."""
+
+
+def layer_layout() -> data.StructLayout:
+    """One member per held field, under its name in `shiftforge.packets`."""
+    return data.StructLayout({f.name: signed(f.width) if f.signed else f.width for f in HELD_FIELDS})
+
+
+def fixed_word(index: int) -> tuple[int, int]:
+    """(mask, value) of the bits of descriptor word `index` that must have one value."""
+    assert 0 <= index < LAYER_WORDS
+    mask = value = 0
+    for field in LAYER_FIELDS:
+        if field.word == index and field.fixed is not None:
+            mask |= ((1 << field.width) - 1) << field.low
+            value |= field.fixed << field.low
+    return mask, value
+
+
+def _between(value: Value, low: int, high: int) -> Value:
+    return (value >= low) & (value <= high)
+
+
+def in_range(layer: data.View, config: Config) -> Value:
+    """1 where every field of `layer` is one that the machine can run; refused as DESCRIPTOR otherwise.
+
+    K up to `max_k` is what keeps the accumulators from wrapping, so it is checked here, not trusted.
+    """
+    last_k = config.max_k - (config.max_k_words - 1) * config.rows
+    checks = [
+        layer.pixels != 0,
+        _between(layer.k_words, 1, config.max_k_words),
+        _between(layer.k_tail, 1, config.rows),
+        (layer.k_words != config.max_k_words) | (layer.k_tail <= last_k),
+        layer.n_tiles != 0,
+        _between(layer.n_tail, 1, config.cols),
+        layer.output_bank < config.rows,
+        layer.input_address < config.activation_words,
+        layer.output_address < config.activation_words,
+        layer.weight_address < config.weight_words,
+        layer.parameter_address < config.parameter_words,
+    ]
+    good: Value = Const(1, 1)
+    for check in checks:
+        good = good & check
+    return good
+
+
+def store_word(layer: Signal, index: int, word: Value) -> list[object]:
+    """Statements that take descriptor word `index` into the held fields."""
+    statements: list[object] = []
+    for field in HELD_FIELDS:
+        if field.word == index:
+            statements.append(layer[field.name].eq(word[field.low : field.low + field.width]))
+    return statements
+
+
+assert set(LAYER_FIELD) >= {field.name for field in HELD_FIELDS}

@@ -1,0 +1,72 @@
+"""Top: the core behind two AXI4-Streams and an AXI4-Lite register file."""
+
+from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.core import Core
+from hw.instance import Unit
+from hw.registers import COUNTERS, Registers, axi_lite_members
+from shiftforge.config import Config
+
+TOP_NAME = "shiftforge_top"
+
+
+class Top(wiring.Component):
+    """The accelerator. Ports ``clk``, ``rst`` (synchronous, active high), ``s_axis_*``, ``m_axis_*``, ``s_axil_*``.
+
+    Parameters
+    ----------
+    config : Config
+        `NotBuiltError` where the gateware does not build it.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.core = Core(config)
+        super().__init__(
+            {
+                "s_axis_tdata": In(config.stream_bits),
+                "s_axis_tkeep": In(config.stream_bits // 8),
+                "s_axis_tvalid": In(1),
+                "s_axis_tready": Out(1),
+                "s_axis_tlast": In(1),
+                "m_axis_tdata": Out(config.stream_bits),
+                "m_axis_tkeep": Out(config.stream_bits // 8),
+                "m_axis_tvalid": Out(1),
+                "m_axis_tready": In(1),
+                "m_axis_tlast": Out(1),
+                **axi_lite_members(),
+            }
+        )
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return self.core.units
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.registers = registers = Registers(self.config)
+        core = self.core
+        soft_reset = Signal()
+        m.d.sync += soft_reset.eq(registers.soft_reset)
+        m.submodules.core = ResetInserter(soft_reset)(core)
+        for name, member in axi_lite_members().items():
+            if member.flow == In:
+                m.d.comb += getattr(registers, name).eq(getattr(self, name))
+            else:
+                m.d.comb += getattr(self, name).eq(getattr(registers, name))
+        for name in ("tdata", "tkeep", "tvalid", "tlast"):
+            m.d.comb += getattr(core, f"s_axis_{name}").eq(getattr(self, f"s_axis_{name}"))
+            m.d.comb += getattr(self, f"m_axis_{name}").eq(getattr(core, f"m_axis_{name}"))
+        m.d.comb += [
+            self.s_axis_tready.eq(core.s_axis_tready),
+            core.m_axis_tready.eq(self.m_axis_tready),
+            core.reset.eq(soft_reset),
+            core.enable.eq(registers.enable),
+            core.clear_errors.eq(registers.clear_errors),
+            core.clear_flags.eq(registers.clear_flags),
+        ]
+        for name in ("errors", "error_sequence", "flags", "status", *COUNTERS):
+            m.d.comb += getattr(registers, name).eq(getattr(core, name))
+        return m
