@@ -47,11 +47,7 @@ def dot(
     """The exact dot product, and whether it is invalid (both infinities, no NaN operand)."""
     total, seen = Fraction(0), set[str]()
     for k, (x_code, w_code) in enumerate(zip(x_codes, w_codes, strict=True)):
-        # int(): NumPy's integers would wrap.
-        x, w = (
-            value_of(fmt, int(x_code)),
-            weight_of(weight_bits, int(w_code), int(k_bias[k]) if k_bias is not None else 0),
-        )
+        x, w = value_of(fmt, x_code), weight_of(weight_bits, w_code, k_bias[k] if k_bias is not None else 0)
         if isinstance(x, Fraction):
             total += x * w
         elif x == "nan":

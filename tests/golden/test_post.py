@@ -57,7 +57,7 @@ def scalar_activation(x: np.float32, activation: Activation) -> np.float32:
     return x
 
 
-def scalar_post(value, scale, bias, activation, output, saturate, exponent_bias, residual=None, residual_scale=None):
+def scalar_post(value, scale, bias, activation, output, saturate, exponent_bias, residual, residual_scale):
     """One element: the code and the flags."""
     if isinstance(value, Fraction):
         value *= Fraction(2) ** exponent_bias

@@ -1,0 +1,79 @@
+"""Seeded faults in the numbers: each is put into a copy of the sources, and the named tests must find it."""
+
+# ruff: noqa: E501 - one fault per line reads better
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# file, text as it is (exactly once), text as the fault makes it, tests that must fail
+MUTANTS = [
+    ("golden/rounding.py", "((one << (drop - one)) - one) + tie", "(one << (drop - one))", "golden/test_rounding.py"),
+    ("golden/rounding.py", "special = magnitude >= _INF", "special = magnitude > _INF", "golden/test_rounding.py"),
+    ("golden/rounding.py", "magic = np.float64(2.0 ** (fmt.lsb_exponent + 52))", "magic = np.float64(2.0 ** (fmt.lsb_exponent + 51))", "golden/test_rounding.py"),
+    ("golden/rounding.py", "magnitude < np.uint64((fmt.min_exponent + 1023) << 52)", "magnitude < np.uint64((fmt.min_exponent + 1022) << 52)", "golden/test_rounding.py"),
+    ("golden/rounding.py", "Flags(False, overflowed, overflowed or bool(", "Flags(False, overflowed, bool(", "golden/test_rounding.py"),
+    ("golden/rounding.py", "        bad |= over\n", "        pass\n", "golden/test_rounding.py"),
+    ("golden/rounding.py", "rounded = np.rint(values)", "rounded = np.floor(values + 0.5)", "golden/test_rounding.py"),
+    ("golden/rounding.py", "bool((both & ~sums.nan).any())", "bool(both.any())", "golden/test_rounding.py"),
+    ("golden/rounding.py", "unit = sums.lsb_exponent + exponent_bias", "unit = sums.lsb_exponent - exponent_bias", "golden/test_rounding.py"),
+    ("golden/sums.py", "jammed = (magnitude & ~np.uint64(0x7FF)) | sticky", "jammed = magnitude & ~np.uint64(0x7FF)", "golden/test_rounding.py"),
+    ("golden/sums.py", "room = window < 1 << 31", "room = window < 1 << 30", "golden/test_sums.py"),
+    ("golden/sums.py", "sticky |= ~room & (limbs[i] != 0)", "sticky = ~room & (limbs[i] != 0)", "golden/test_rounding.py"),
+    ("golden/sums.py", "limbs[i + 1] += limbs[i] >> RADIX_BITS", "limbs[i + 1] += limbs[i] // (1 << RADIX_BITS) + (limbs[i] < 0)", "golden/test_sums.py"),
+    ("golden/sums.py", "count = max(len(a.limbs), len(b.limbs)) + 1", "count = max(len(a.limbs), len(b.limbs))", "golden/test_sums.py"),
+    ("golden/gemm.py", "terms, dtype = ((1 << 53) - 1) // bound, np.float64", "terms, dtype = ((1 << 57) - 1) // bound, np.float64", "golden/test_gemm.py"),
+    ("golden/gemm.py", "terms, dtype = ((1 << 24) - 1) // bound, np.float32", "terms, dtype = ((1 << 27) - 1) // bound, np.float32", "golden/test_gemm.py"),
+    ("golden/gemm.py", "if bits < 64:", "if bits < 68:", "golden/test_gemm.py"),
+    ("golden/gemm.py", "count - balance > 0", "count + balance > 0", "golden/test_gemm.py"),
+    ("golden/gemm.py", "bound * k < 1 << 63", "bound * k < 1 << 66", "golden/test_gemm.py"),
+    ("golden/codec.py", "np.maximum(field, 1) - 1", "field - 1", "golden/test_codec.py"),
+    ("golden/codec.py", "magnitude > fmt.max_finite", "magnitude > fmt.max_finite + 1", "golden/test_codec.py"),
+    ("golden/codec.py", "(shift < 0) | (shift > code.max_exponent)", "(shift < 0)", "golden/test_codec.py"),
+    ("golden/post.py", "values = canonical(values * scale)", "values = canonical(values * scale + bias) - bias", "golden/test_post.py"),
+    ("golden/post.py", "return np.where((values > 0) | nan, values, np.float32(0))", "return np.maximum(values, np.float32(-0.0))", "golden/test_post.py"),
+    ("golden/post.py", "-magnitude - 1, magnitude", "-magnitude, magnitude", "golden/test_post.py"),
+    ("golden/post.py", "return codes, first | last", "return codes, last", "golden/test_post.py"),
+    ("shiftforge/packing.py", 'axis=-1, bitorder="little")\n\n\ndef', 'axis=-1, bitorder="big")\n\n\ndef', "shiftforge/test_packing.py"),
+    ("shiftforge/activation.py", "-(bits & ~_FP32_SIGN) - 1", "-(bits & ~_FP32_SIGN)", "shiftforge/test_activation.py"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mutants")
+    for name in ("golden", "shiftforge", "tests/golden", "tests/shiftforge"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "train"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def run(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{test}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("test", sorted({test for *_, test in MUTANTS}))
+def test_the_copy_passes_as_it_is(copy, test):
+    result = run(copy, test)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file, old, new, test", MUTANTS, ids=[f"{m[0]}:{m[2].strip()}" for m in MUTANTS])
+def test_the_fault_is_found(copy, file, old, new, test):
+    path = copy / file
+    source = path.read_text()
+    assert source.count(old) == 1, f"{file} must hold {old!r} once"
+    path.write_text(source.replace(old, new))
+    try:
+        result = run(copy, test)
+    finally:
+        path.write_text(source)
+    assert result.returncode == 1, result.stdout
