@@ -21,6 +21,7 @@ def command(monkeypatch):
             subparsers, "probe", "probes", lambda args: holder.run(args), text="Probes.", example="shiftforge probe 3"
         )
         parser.add_argument("number", type=int)
+        parser.add_argument("--verbose", action="store_true")
 
     module = SimpleNamespace(add=add)
     monkeypatch.setattr(cli, "COMMANDS", ("probe", "other"))
@@ -66,7 +67,7 @@ def test_interrupt_is_130(command, capsys):
         ([], "the following arguments are required: COMMAND; `shiftforge --help` lists what is accepted"),
         (["probe"], "the following arguments are required: number; `shiftforge probe --help` lists what is accepted"),
         (["probe", "x"], "argument number: invalid int value: 'x'; `shiftforge probe --help` lists what is accepted"),
-        (["probe", "1", "--numbe"], "unrecognized arguments: --numbe; `shiftforge --help` lists what is accepted"),
+        (["probe", "1", "--verb"], "unrecognized arguments: --verb; `shiftforge --help` lists what is accepted"),
     ],
 )
 def test_wrong_command_lines_exit_2(command, capsys, words, message):
