@@ -175,7 +175,8 @@ class RtlTransport:
     ) -> TransferResult:
         """See :meth:`shiftforge.transport.Transport.transfer`.
 
-        After a `DeviceError` the rest of the input is dropped and the device is where it got stuck: `reset` it.
+        After a `DeviceError` the rest of the input and the packets received are dropped, and the device is where it got stuck:
+        `reset` it, or try whether it answers a further packet.
         """
         model, library = self._model(), self._library
         data, last, ends = self._beats(packets)
@@ -209,7 +210,7 @@ class RtlTransport:
             finished = True
         finally:
             if not finished:
-                self._begun = b""
+                self._received()  # keeps the beginning of a packet, so that the next one found is whole
                 library.sf_abandon(model)
         return TransferResult(
             self._received(), self.cycle - start, self._numbers(1).astype(np.int64), self._numbers(2).astype(np.int64)

@@ -181,6 +181,15 @@ def test_a_device_that_does_not_answer_is_told_apart(open_loopback):
         assert 60 <= transport.cycle - start < 90
 
 
+def test_the_packet_after_a_failed_transfer_is_whole(open_loopback):
+    begun, rest = bytes(range(8, 32)), bytes(range(100, 116))
+    with open_loopback(mode=NO_LAST, timeout_cycles=60) as transport:
+        with pytest.raises(DeviceError, match="output side waits"):
+            transport.transfer([begun], 1)
+        assert transport.write_register(MODE, 0) == OKAY
+        assert transport.transfer([rest], 1).packets == [begun + rest]
+
+
 def test_cycles_in_which_the_host_holds_the_device_up_do_not_count_as_stuck(open_loopback):
     rarely = np.zeros(500, dtype=bool)
     rarely[499] = True
