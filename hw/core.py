@@ -61,6 +61,7 @@ class Core(wiring.Component):
         config.require_hardware()
         self.config = config
         self.array = Array(config)
+        self.activations = ActivationMemory(config)
         self.row_feed, self.row_edge, self.column, self.lane = (
             RowFeed(config),
             RowEdge(config),
@@ -93,7 +94,7 @@ class Core(wiring.Component):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        return (self.array.pe, self.row_feed, self.row_edge, self.column, self.lane)
+        return (self.array.pe, self.row_feed, self.row_edge, self.column, self.lane, self.activations.bank)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -106,7 +107,7 @@ class Core(wiring.Component):
         m.submodules.drain = drain = Drain(config, room)
         m.submodules.writer = writer = Writer(config)
         m.submodules.emitter = emitter = Emitter(config, room)
-        m.submodules.activations = activations = ActivationMemory(config)
+        m.submodules.activations = activations = self.activations
         m.submodules.weights = weights = WordMemory(config.weight_words, config.weight_word_bits)
         m.submodules.parameters = parameters = WordMemory(config.parameter_words, config.parameter_word_bits)
 

@@ -203,7 +203,7 @@ class Writer(wiring.Component):
         store = self.step & ~layer.to_stream
         for b in range(rows):
             before = Signal(name=f"before_{b}")
-            m.d.comb += before.eq(b < bank)
+            m.d.comb += before.eq(b < bank if b < rows - 1 else 0)
             lane = Signal(range(max(rows, 2)), name=f"lane_{b}")
             m.d.comb += lane.eq(Mux(before, b + rows, b) - bank)
             padding = [0] * ((1 << len(lane)) - lanes)

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.instance import Ports
 from shiftforge.config import Config
 
 
@@ -33,6 +34,10 @@ class WordMemory(wiring.Component):
             }
         )
 
+    @property
+    def module_name(self) -> str:
+        return f"sf_memory_{self.words}x{self.word_bits}"
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.words = words = memory.Memory(shape=self.word_bits, depth=self.words, init=[])
@@ -52,6 +57,11 @@ class ActivationMemory(wiring.Component):
 
     Reads give whole words of `rows` elements; writes have an address and an enable per bank.
 
+    Attributes
+    ----------
+    bank : WordMemory
+        Instantiated here, emitted once by `hw.verilog`.
+
     Members
     -------
     write_b, write_address_b, write_data_b : In, one of each per bank b
@@ -61,6 +71,7 @@ class ActivationMemory(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
+        self.bank = WordMemory(config.activation_words, config.activation.bits)
         address = range(config.activation_words)
         members: dict[str, wiring.Member] = {"address": In(address), "data": Out(config.activation_word_bits)}
         for b in range(config.rows):
@@ -73,14 +84,14 @@ class ActivationMemory(wiring.Component):
         m = Module()
         elements: list[Signal] = []
         for b in range(self.config.rows):
-            bank = WordMemory(self.config.activation_words, self.config.activation.bits)
-            m.submodules[f"bank_{b}"] = bank
+            bank = Ports(self.bank, f"bank_{b}")
+            m.submodules[f"bank_{b}"] = bank.instance
             m.d.comb += [
-                bank.write.eq(getattr(self, f"write_{b}")),
-                bank.write_address.eq(getattr(self, f"write_address_{b}")),
-                bank.write_data.eq(getattr(self, f"write_data_{b}")),
-                bank.address.eq(self.address),
+                bank["write"].eq(getattr(self, f"write_{b}")),
+                bank["write_address"].eq(getattr(self, f"write_address_{b}")),
+                bank["write_data"].eq(getattr(self, f"write_data_{b}")),
+                bank["address"].eq(self.address),
             ]
-            elements.append(bank.data)
+            elements.append(bank["data"])
         m.d.comb += self.data.eq(Cat(*elements))
         return m
