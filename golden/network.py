@@ -46,7 +46,7 @@ def encode_input(graph: Graph, config: Config, x: npt.ArrayLike, overflow: Overf
     values = np.asarray(x)
     if values.dtype.kind not in "fiub" or values.dtype.itemsize > 8:
         raise InputError(f"the input must be real numbers of at most 64 bits, not {values.dtype}")
-    flat = values.reshape(len(values), -1)
+    flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
     if flat.shape[1] != graph.input.features:
         raise InputError(f"the input must have {graph.input.features} features, not {flat.shape[1]}")
     return encode(config.activation, flat / np.float64(graph.input.scale), overflow)

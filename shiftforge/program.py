@@ -11,7 +11,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
@@ -39,7 +39,7 @@ class Block:
 
     opcode: Opcode
     address: int
-    payload: bytes
+    payload: bytes = field(repr=False)
     label: str
     """What it holds, for messages."""
 

@@ -100,7 +100,8 @@ def _merged(config: Config, blocks: Sequence[Block]) -> tuple[Block, ...]:
     for _, run in groupby(sorted(blocks, key=lambda b: (*place_of(b), b.address)), key=place_of):
         parts = list(run)
         first = parts[0]
-        label = first.label if len(parts) == 1 else f"{first.label} to {parts[-1].label.rpartition(' of ')[2]}"
+        last = parts[-1].label.rpartition(" of ")[2]
+        label = first.label if first.label.endswith(f" of {last}") else f"{first.label} to {last}"
         merged.append(Block(first.opcode, first.address, b"".join(p.payload for p in parts), label))
     return tuple(merged)
 

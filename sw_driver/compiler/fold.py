@@ -76,9 +76,10 @@ def _before(layer: Linear, affine: Affine) -> Linear:
     """The layer that reads ``x`` where this one reads ``affine(x)``; its sums no longer see the addition."""
     if np.any(affine.scale != affine.scale[0]):
         index = int(np.flatnonzero(affine.scale != affine.scale[0])[0])
+        one, other = float(affine.scale[0]), float(affine.scale[index])
         raise InputError(
-            f"{affine.name!r} must scale all features of {layer.name!r} by one number, not feature 0 by {affine.scale[0]!r} and "
-            f"feature {index} by {affine.scale[index]!r}; apply it to the data instead"
+            f"{affine.name!r} must scale all features of {layer.name!r} by one number, not feature 0 by {one!r} and "
+            f"feature {index} by {other!r}; apply it to the data instead"
         )
     added = affine.bias @ layer.weights()
     return replace(
