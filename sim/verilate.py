@@ -229,13 +229,13 @@ def _compile(
         blocks = (re.search(rf"^VM_{name} \+= \\\n((?:  \S+ \\\n)*)", classes, re.MULTILINE) for name in names)
         return [word for block in blocks if block is not None for word in block[1].split() if word != "\\"]
 
-    # Only the fast classes run in every cycle; the slow ones run once, and optimising them would double the build.
+    # Only the fast classes run in every cycle; the slow ones and the run time hardly run, and to optimise them costs seconds.
     units = [("-O2", unit) for unit in _gather(source, "fast", listed("CLASSES_FAST", "SUPPORT_FAST"), [HARNESS])]
     units += [("-O0", unit) for unit in _gather(source, "slow", listed("CLASSES_SLOW", "SUPPORT_SLOW"), [])]
     jobs = [([*base, *defines, level, "-c", str(unit), "-o"], unit.with_suffix(".o")) for level, unit in units]
     for name in listed("GLOBAL_FAST", "GLOBAL_SLOW"):
         shared = cache / f"runtime-{name}-{_digest([*versions, *macros], [])[:16]}.o"
-        jobs.append(([*base, "-O1", "-c", str(include / f"{name}.cpp"), "-o"], shared))
+        jobs.append(([*base, "-O0", "-c", str(include / f"{name}.cpp"), "-o"], shared))
 
     def compile_one(job: tuple[list[str], Path]) -> Path:
         command, target = job
