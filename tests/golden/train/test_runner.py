@@ -44,6 +44,16 @@ def test_split_is_stratified_disjoint_and_stable():
     assert np.array_equal(again[0].y, train.y)
 
 
+def test_every_layer_is_a_shift_layer_and_a_batchnorm_follows_it(short):
+    assert [type(m).__name__ for m in short.model.children()] == [
+        "DenseShiftLinear",
+        "BatchNorm1d",
+        "ReLU",
+        "DenseShiftLinear",
+        "BatchNorm1d",
+    ]
+
+
 def test_a_short_run_learns(short):
     assert short.torch_accuracy >= 0.9
     assert short.float32_accuracy >= 0.9
