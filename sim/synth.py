@@ -212,11 +212,13 @@ def _copy_sources(verilog: Sequence[Path], work_dir: Path) -> list[str]:
     folder = work_dir / "sources"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    names = []
+    names: list[str] = []
     for index, path in enumerate(verilog):
-        name = f"{index}_{path.stem}.v"  # the number keeps equal names from two folders apart
-        (folder / name).write_text(read_text(path, "verilog source"), encoding="utf-8")
-        names.append(f"sources/{name}")
+        name = f"sources/{path.name}"
+        if name in names:  # equal names from two folders
+            name = f"sources/{index}_{path.name}"
+        (work_dir / name).write_text(read_text(path, "verilog source"), encoding="utf-8")
+        names.append(name)
     return names
 
 

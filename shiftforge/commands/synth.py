@@ -64,9 +64,10 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         # Entered first: a folder that cannot be written is refused before minutes of work, not after.
         out = stack.enter_context(replace_directory(args.out, _MANIFEST)) if args.out else None
-        work = Path(tempfile.mkdtemp(prefix="shiftforge-synth-"))  # stays when a tool fails: its log lies there
+        verilog = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shiftforge-verilog-")))
         with progress.step("Verilog"):
-            sources = [path for path in emit(config, work) if path.suffix in (".v", ".sv")]
+            sources = emit(config, verilog)
+        work = Path(tempfile.mkdtemp(prefix="shiftforge-synth-"))  # stays when a tool fails: its log lies there
         result = synthesize(
             sources,
             TOP,

@@ -148,3 +148,12 @@ def test_wrong_arguments(design, work, arguments, message):
 def test_a_missing_source(tmp_path, work):
     with pytest.raises(InputError, match="^verilog source must be a readable file, not '.*none.v'"):
         synthesize([tmp_path / "none.v"], "t", work_dir=work)
+
+
+def test_equal_names_from_two_folders_stay_apart(tmp_path, work):
+    for folder, text in [("p", "module t(input a, output y); u u(a, y); endmodule"), ("q", XOR.format(0))]:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "t.v").write_text(text.replace("module x", "module u").replace("[0:0] ", ""))
+    result = synthesize([tmp_path / "p" / "t.v", tmp_path / "q" / "t.v"], "t", place=False, work_dir=work)
+    assert (result.lut, result.port_bits) == (0, 2)
+    assert sorted(path.name for path in (work / "sources").iterdir()) == ["1_t.v", "t.v"]
