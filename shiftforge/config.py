@@ -25,10 +25,12 @@ HARDWARE_FORMATS = ("int8", "int16", "fp8_e4m3", "fp8_e5m2", "fp16")
 
 
 def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up; b is positive."""
     return -(-a // b)
 
 
 def power_of_two_at_least(n: int) -> int:
+    """The smallest power of two that is n or more; 1 for n below 2."""
     return 1 << max(0, (n - 1).bit_length())
 
 

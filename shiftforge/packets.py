@@ -23,6 +23,8 @@ _HEADER = struct.Struct("<HBBHHII")
 
 
 class Opcode(IntEnum):
+    """What a packet is. Bit 7 is set in those that the accelerator sends. `OPCODE_TEXT` describes each."""
+
     CONFIG = 1
     WEIGHTS = 2
     PARAMETERS = 3
@@ -34,6 +36,8 @@ class Opcode(IntEnum):
 
 
 class HeaderFlag(IntFlag):
+    """Bits of the header's flags byte."""
+
     CLEAR = 1 << 0
     """STATUS: clear the sticky errors and flags once they are in the reply."""
 

@@ -57,6 +57,8 @@ class Flag(IntFlag):
 
 
 class Control(IntFlag):
+    """Bits of the CONTROL register."""
+
     ENABLE = 1 << 0
     """Reset value 1. While 0 no new packet header is accepted; the packet under way finishes."""
     SOFT_RESET = 1 << 1
@@ -64,12 +66,16 @@ class Control(IntFlag):
 
 
 class Status(IntFlag):
+    """Bits of the STATUS register."""
+
     BUSY = 1 << 0
     CONFIGURED = 1 << 1
 
 
 @dataclass(frozen=True)
 class Register:
+    """One register: its name, byte address, access (read-only, read-write, write 1 to clear) and meaning."""
+
     name: str
     address: int
     access: Literal["ro", "rw", "w1c"]
@@ -77,6 +83,8 @@ class Register:
 
 
 class Address(IntEnum):
+    """Byte addresses of the registers. `REGISTERS` describes each."""
+
     ID = 0x00
     VERSION = 0x04
     CONFIG_HASH = 0x08
