@@ -268,7 +268,10 @@ def from_dict(data: dict[str, object]) -> Config:
             "two halves of one tile of K = max_k",
         ),
         weight_words=_depth(
-            "weight_words", integer("weight_words", max(512, least_weight)), least_weight, "two halves of one tile of K = max_k"
+            "weight_words",
+            integer("weight_words", max(512, least_weight)),
+            least_weight,
+            "two halves of one tile of K = max_k",
         ),
         parameter_words=0,
         stream_bits=stream_bits,

@@ -139,7 +139,13 @@ LAYER_WORDS = 24
 LAYER_BYTES = 4 * LAYER_WORDS
 
 LAYER_FIELDS = (
-    Field("to_stream", 0, 0, 1, "1: results leave as a RESULT packet in the output format; 0: they stay on chip as activations"),
+    Field(
+        "to_stream",
+        0,
+        0,
+        1,
+        "1: results leave as a RESULT packet in the output format; 0: they stay on chip as activations",
+    ),
     Field("post", 0, 1, 1, "1: round the sum to fp32, scale, bias, activation, round; 0: round the exact sum directly"),
     Field("saturate", 0, 2, 1, "1: finite overflow gives the largest finite value"),
     Field("act_kind", 0, 3, 2, "0 none, 1 relu, 2 clamp, 3 leaky relu"),
@@ -239,4 +245,6 @@ def decode_status(payload: bytes) -> dict[str, int]:
     """Field name -> value of a STATUS_REPLY payload."""
     if len(payload) < STATUS_BYTES:
         raise InputError(f"a status reply must be {STATUS_BYTES} bytes, not {len(payload)}")
-    return dict(zip((name for name, _ in STATUS_FIELDS), struct.unpack_from(f"<{len(STATUS_FIELDS)}I", payload), strict=True))
+    return dict(
+        zip((name for name, _ in STATUS_FIELDS), struct.unpack_from(f"<{len(STATUS_FIELDS)}I", payload), strict=True)
+    )

@@ -118,7 +118,9 @@ REGISTERS = (
     ),
     Register("MAX_K", Address.MAX_K, "ro", "longest dot product"),
     Register("CONTROL", Address.CONTROL, "rw", "bit 0 enable (reset value 1), bit 1 soft reset (clears itself)"),
-    Register("STATUS", Address.STATUS, "ro", "bit 0 a layer is running, bit 1 configured by a packet with the right hash"),
+    Register(
+        "STATUS", Address.STATUS, "ro", "bit 0 a layer is running, bit 1 configured by a packet with the right hash"
+    ),
     Register("ERRORS", Address.ERRORS, "w1c", "sticky errors, see the table of errors"),
     Register("FLAGS", Address.FLAGS, "w1c", "sticky NV (bit 0), OF (bit 1), NX (bit 2)"),
     Register("CYCLES", Address.CYCLES, "ro", "clock cycles since reset, modulo 2^32"),
