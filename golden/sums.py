@@ -150,7 +150,7 @@ class Sums:
             raise InputError(f"shape of merged sums must be {self.shape}, not {other.shape}")
         lsb = min(self.lsb_exponent, other.lsb_exponent)
         a, b = self.at(lsb), other.at(lsb)
-        count = max(len(a.limbs), len(b.limbs)) + 1
+        count = max(len(a.limbs), len(b.limbs))  # no more: at() leaves top limbs below 2**62
         limbs = _trim(carry(_extend(a.limbs, count) + _extend(b.limbs, count)))
         return Sums(limbs, lsb, a.pos_inf | b.pos_inf, a.neg_inf | b.neg_inf, a.nan | b.nan)
 

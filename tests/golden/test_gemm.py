@@ -96,14 +96,23 @@ def test_cancellation(fmt, bits):
 @pytest.mark.parametrize("fmt", ALL, ids=lambda f: f.name)
 @pytest.mark.parametrize("k", [1, 700, 9000])
 def test_all_maximum_never_wraps(fmt, bits, k):
+    """Also with the smallest value among them, whose bit the sum of a limb must not lose."""
     extremes = [fmt.max_finite, fmt.max_finite | fmt.sign_bit] if fmt.is_float else [fmt.sign_bit - 1, fmt.sign_bit]
     x = np.repeat(np.array(extremes, f"u{fmt.bytes}")[:, None], k, axis=1)
+    x[:, k // 2] = 1
     w = np.repeat(np.array([[(1 << (bits - 1)) - 1, (1 << bits) - 1]], np.uint8), k, axis=0)
+    w[k // 2] = 0
     sums = exact_sums(x, w, fmt, WeightCode(bits))
     values = [finite(fmt, c) for c in extremes]
-    weights = [reference.weight_of(bits, int(c)) for c in w[0]]
+    weights = [reference.weight_of(bits, int(c)) for c in ((1 << (bits - 1)) - 1, (1 << bits) - 1)]
     unit = Fraction(2) ** fmt.lsb_exponent
-    assert sums.integers().tolist() == [[k * a * b / unit for b in weights] for a in values]
+    assert sums.integers().tolist() == [[(k - 1) * a * b / unit + 1 for b in weights] for a in values]
+
+
+def test_a_sum_beyond_64_bits_of_short_products():
+    fmt, k = FORMATS["fp16"], 1 << 21
+    sums = exact_sums(np.full((1, k), 0x7BFF, np.uint16), np.full((k, 1), 3, np.uint8), fmt, WeightCode(3))
+    assert sums.integers().tolist() == [[k * (65504 << 24) * 8]]
 
 
 @pytest.mark.parametrize("bits", WEIGHT_BITS)
