@@ -163,3 +163,91 @@ def _bad_clamp(layer: Layer) -> bool:
     lo, hi = layer["clamp_lo"], layer["clamp_hi"]
     infinity = 0x7F80_0000
     return any(bound & 0x7FFF_FFFF > infinity for bound in (lo, hi)) or fp32_order(lo) > fp32_order(hi)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What becomes of one packet.
+
+    Parameters
+    ----------
+    received : Received
+    error : Error
+        The one error that it is refused for, or ``Error(0)``.
+    layer : Layer, optional
+        The layer that it starts.
+    """
+
+    received: Received
+    error: Error
+    layer: Layer | None = None
+
+
+class Decoder:
+    """The decoder's state from packet to packet: configuration, commit bits, sticky errors. No memory contents, no clock.
+
+    Members
+    -------
+    committed : {opcode: [bool, bool]}
+        Per memory and half (address MSB): a complete packet or layer filled it, and no packet error came since.
+    errors, error_sequence, packets, configured
+        What a status reply shows.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.errors = Error(0)
+        self.error_sequence = 0
+        self.packets = 0
+        self.configured = False
+        self._ports = {int(port.opcode): port for port in memory_ports(config)}
+        self._clear_commits()
+
+    def _clear_commits(self) -> None:
+        self.committed: dict[int, list[bool]] = {opcode: [False, False] for opcode in self._ports}
+
+    def half(self, opcode: int, address: int) -> int:
+        """The half that a word address of a memory lies in."""
+        return int(address >= self._ports[opcode].half)
+
+    def take(self, data: bytes) -> Outcome:
+        """Take one packet of whole beats. A layer that it starts counts as finished at once."""
+        got = receive(self.config, data)
+        error, layer = got.error, None
+        opcode, address = got.header.opcode, got.header.address
+        if not error and opcode in self._ports:
+            self.committed[opcode][self.half(opcode, address)] = True
+        elif not error and opcode == Opcode.CONFIG:
+            self.configured = int.from_bytes(got.payload, "little") == self.config.hash
+            error = Error(0) if self.configured else Error.HASH
+        elif not error and opcode == Opcode.LAYER:
+            layer, error = self._check_layer(got.payload)
+            if error:
+                layer = None
+            elif not layer["to_stream"]:
+                self.committed[Opcode.ACTIVATIONS][self.half(Opcode.ACTIVATIONS, layer["output_address"])] = True
+        if error:
+            if not self.errors:
+                self.error_sequence = got.header.sequence
+            self.errors |= error
+            self._clear_commits()
+        elif opcode != Opcode.STATUS:
+            self.packets = (self.packets + 1) & 0xFFFF_FFFF
+        return Outcome(got, error, layer)
+
+    def answered(self, got: Received) -> None:
+        """A status request counts, and clears what it was asked to clear, once its reply has left."""
+        self.packets = (self.packets + 1) & 0xFFFF_FFFF
+        if got.clears:
+            self.errors = Error(0)
+
+    def _check_layer(self, payload: bytes) -> tuple[Layer, Error]:
+        layer, error = layer_error(self.config, payload)
+        if not self.configured:
+            return layer, Error.NOT_CONFIGURED
+        operands = [(Opcode.ACTIVATIONS, layer["input_address"]), (Opcode.WEIGHTS, layer["weight_address"])]
+        if layer["post"]:
+            operands.append((Opcode.PARAMETERS, layer["parameter_address"]))
+        if not error and not all(self.committed[opcode][self.half(opcode, address)] for opcode, address in operands):
+            error = Error.UNCOMMITTED
+        return layer, error

@@ -3,18 +3,18 @@
 It runs every format and both overflow rules, also those that have no gateware.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from golden.decoder import Layer, Received, layer_error, receive
+from golden.decoder import Decoder, Layer, Outcome, Received
 from golden.drain import compute, result_payload, store
 from golden.memory import Memories
 from golden.rounding import Flags
 from shiftforge.config import Config
 from shiftforge.errors import DeviceError, InputError
 from shiftforge.packets import STATUS_FIELDS, Header, Opcode, packet
-from shiftforge.registers import Error, Flag, Status
+from shiftforge.registers import Flag, Status
 from shiftforge.transport import ProgressCallback, TransferResult
 
 
@@ -28,9 +28,11 @@ class Emulator:
     Members
     -------
     memories : Memories
-        Contents and commit bits.
-    errors, error_sequence, flags, packets, configured
-        The sticky state that a status reply shows.
+        Contents; a reset leaves them alone.
+    decoder : Decoder
+        Commit bits, sticky errors, packet count.
+    flags : Flag
+        Sticky flags of the roundings.
     """
 
     def __init__(self, config: Config) -> None:
@@ -40,106 +42,69 @@ class Emulator:
 
     def reset(self) -> None:
         """As the reset pin: everything but the contents of the memories."""
-        self.memories.clear_commits()
-        self.errors = Error(0)
-        self.error_sequence = 0
+        self.decoder = Decoder(self.config)
         self.flags = Flag(0)
-        self.packets = 0
-        self.configured = False
 
     def feed(self, packets: Iterable[bytes]) -> list[bytes]:
         """Take packets, each a whole number of beats that tlast ends; return the packets they are answered with.
+
+        The counters of status replies are 0: this machine has no clock (`EmulatorTransport` has).
 
         Raises
         ------
         InputError
             When a packet is empty or not a whole number of beats.
         """
-        answers: list[bytes] = []
+        answers = []
         for data in packets:
-            check_beats(self.config, data)
-            answers += self._take(receive(self.config, data))
+            answer = self.execute(self.decode(data), {})
+            if answer is not None:
+                answers.append(answer)
         return answers
 
-    def _take(self, got: Received) -> list[bytes]:
-        answers: list[bytes] = []
-        error = got.error
+    def decode(self, data: bytes) -> Outcome:
+        """The first half of a packet's way: what the decoder makes of it. `execute` must follow."""
+        check_beats(self.config, data)
+        return self.decoder.take(data)
+
+    def execute(self, outcome: Outcome, counters: Mapping[str, int]) -> bytes | None:
+        """The second half: memory contents, layers, replies. ``counters`` are the clocked fields of a status reply."""
+        got = outcome.received
         memory = self.memories.of_opcode(got.header.opcode)
-        if memory is not None and got.payload:
-            half = memory.half(got.header.address)
-            memory.committed[half] = False
+        if memory is not None:
             memory.load(got.header.address, got.payload)
-            memory.committed[half] = not error
-        elif not error and got.header.opcode == Opcode.CONFIG:
-            self.configured = int.from_bytes(got.payload, "little") == self.config.hash
-            error = Error(0) if self.configured else Error.HASH
-        elif not error and got.header.opcode == Opcode.LAYER:
-            layer, error = self._check_layer(got.payload)
-            if not error:
-                answers += self._run(layer, got.header.sequence)
-        self._count(error, got.header.sequence)
-        if not error and got.header.opcode == Opcode.STATUS:
-            answers.append(self._status(got))
-        return answers
+        elif outcome.layer is not None:
+            return self._run(outcome.layer, got.header.sequence)
+        elif got.header.opcode == Opcode.STATUS and not outcome.error:
+            return self._status(got, counters)
+        return None
 
-    def _count(self, error: Error, sequence: int) -> None:
-        if not error:
-            self.packets = (self.packets + 1) & 0xFFFF_FFFF
-            return
-        if not self.errors:
-            self.error_sequence = sequence
-        self.errors |= error
-        self.memories.clear_commits()
-
-    # ---- layers
-
-    def _check_layer(self, payload: bytes) -> tuple[Layer, Error]:
-        layer, error = layer_error(self.config, payload)
-        if not self.configured:
-            return layer, Error.NOT_CONFIGURED
-        if not error and not all(memory.committed[memory.half(address)] for memory, address in self._operands(layer)):
-            error = Error.UNCOMMITTED
-        return layer, error
-
-    def _operands(self, layer: Layer) -> list[tuple]:
-        operands = [
-            (self.memories.activations, layer["input_address"]),
-            (self.memories.weights, layer["weight_address"]),
-        ]
-        if layer["post"]:
-            operands.append((self.memories.parameters, layer["parameter_address"]))
-        return operands
-
-    def _run(self, layer: Layer, sequence: int) -> list[bytes]:
+    def _run(self, layer: Layer, sequence: int) -> bytes | None:
         codes, flags = compute(layer, self.memories)
         self.flags |= _flag_bits(flags)
-        if layer["to_stream"]:
-            payload = result_payload(layer, codes)
-            return [packet(Header(Opcode.RESULT, sequence, 0, len(payload)), payload, self.config.stream_bits)]
-        store(layer, codes, self.memories)
-        activations = self.memories.activations
-        activations.committed[activations.half(layer["output_address"])] = True
-        return []
+        if not layer["to_stream"]:
+            store(layer, codes, self.memories)
+            return None
+        payload = result_payload(layer, codes)
+        # The header tells the length that the descriptor announced, the payload is what the layer makes.
+        data = Header(Opcode.RESULT, sequence, 0, layer["result_bytes"]).encode() + payload
+        return data + bytes(-len(data) % (self.config.stream_bits // 8))
 
-    # ---- status
-
-    def counters(self) -> dict[str, int]:
-        """The clocked part of a status reply; a machine without a clock has counted nothing."""
-        return {}
-
-    def _status(self, got: Received) -> bytes:
+    def _status(self, got: Received, counters: Mapping[str, int]) -> bytes:
+        decoder = self.decoder
         values = {
             "hash": self.config.hash,
-            "errors": int(self.errors),
-            "error_sequence": self.error_sequence,
+            "errors": int(decoder.errors),
+            "error_sequence": decoder.error_sequence,
             "flags": int(self.flags),
-            "packets": self.packets,
-            "status": int(Status.CONFIGURED) if self.configured else 0,
-            **self.counters(),
+            "packets": decoder.packets,
+            "status": int(Status.CONFIGURED) if decoder.configured else 0,
+            **counters,
         }
         payload = b"".join(values.get(name, 0).to_bytes(4, "little") for name, _ in STATUS_FIELDS)
+        decoder.answered(got)
         if got.clears:
-            self.errors, self.flags, self.error_sequence = Error(0), Flag(0), 0
+            self.flags = Flag(0)
         header = Header(Opcode.STATUS_REPLY, got.header.sequence, 0, len(payload))
         return packet(header, payload, self.config.stream_bits)
 
@@ -194,7 +159,7 @@ class EmulatorTransport:
             if progress is not None:
                 progress(min(total, beats + len(answers)), total)
         if len(answers) < expected_packets:
-            errors = self.emulator.errors
+            errors = self.emulator.decoder.errors
             raise DeviceError(
                 f"the device must answer with {expected_packets} packets, not {len(answers)}: "
                 f"it has taken all input and has nothing left to send (errors: {errors.name or 'none'})"

@@ -1,13 +1,13 @@
-"""The three memories of the machine, element by element, with their halves and commit bits."""
+"""The three memories of the machine, element by element, with their halves."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from golden.rounding import storage_dtype
 from shiftforge.config import Config
-from shiftforge.packets import MemoryPort, Opcode, memory_ports
+from shiftforge.packets import MemoryPort, memory_ports
 
 Elements = npt.NDArray[np.uint8 | np.uint16 | np.uint32]
 IntArray = npt.NDArray[np.int64]
@@ -25,18 +25,11 @@ class Memory:
         Element 0 is in the lowest bits of a word. Zero after configuration of the device; a reset leaves them alone.
     element_bits : int
         Width of one element.
-    committed : [bool, bool]
-        Per half (address MSB): a complete packet or layer filled it, and no packet error came since.
     """
 
     port: MemoryPort
     elements: Elements
     element_bits: int
-    committed: list[bool] = field(default_factory=lambda: [False, False])
-
-    def half(self, address: int) -> int:
-        """The half that a word address lies in."""
-        return int(address >= self.port.half)
 
     def words(self, base: int, offsets: npt.ArrayLike) -> IntArray:
         """Word addresses ``base + offsets``, wrapped inside base's half: no layer can leave the half it starts in."""
@@ -74,7 +67,7 @@ class Memories:
 
     @classmethod
     def of(cls, config: Config) -> "Memories":
-        """Fresh memories, all zero and uncommitted."""
+        """Fresh memories, all zero."""
         weights, parameters, activations = memory_ports(config)
         return cls(
             Memory(weights, np.zeros((weights.words, config.cols), np.uint8), config.weights.bits),
@@ -88,14 +81,7 @@ class Memories:
 
     def of_opcode(self, opcode: int) -> Memory | None:
         """The memory that packets of that opcode fill, if any."""
-        table = {
-            Opcode.WEIGHTS: self.weights,
-            Opcode.PARAMETERS: self.parameters,
-            Opcode.ACTIVATIONS: self.activations,
-        }
-        return table.get(opcode)  # pyright: ignore[reportArgumentType,reportCallIssue]
-
-    def clear_commits(self) -> None:
-        """What every packet error does."""
         for memory in (self.weights, self.parameters, self.activations):
-            memory.committed = [False, False]
+            if memory.port.opcode == opcode:
+                return memory
+        return None
