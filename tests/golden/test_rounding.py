@@ -68,8 +68,8 @@ def test_every_exponent_bias(fmt, bias, overflow):
 def test_one_bit_anywhere_below_breaks_a_tie(fmt, place):
     """A wide sum at the middle of two neighbours, around 1 (floats) or 64 (integers), and one bit beside it."""
     fraction_bits = fmt.fraction_bits if fmt.is_float else 6
-    middle = (1 << 200) + (3 << (200 - fraction_bits - 1))
-    values = [s * (middle + d * (1 << place)) for s in (1, -1) for d in (-1, 0, 1)]
+    half = 1 << (200 - fraction_bits - 1)
+    values = [s * ((1 << 200) + h * half + d * (1 << place)) for s in (1, -1) for h in (1, 3) for d in (-1, 0, 1)]
     check(values, -200 + (0 if fmt.is_float else 6), fmt, "inf")
 
 

@@ -76,12 +76,13 @@ def test_merging_adds(bits, other, shift):
     ]
 
 
-def test_merging_many_extremes_never_wraps():
-    lowest = Sums.from_integers(np.array([np.iinfo(np.int64).min]), 0)
-    total = lowest
-    for _ in range(20):
-        total = total + lowest
-    assert total.integers().tolist() == [-21 << 63]
+@pytest.mark.parametrize("value", [-(1 << 63), -(1 << 62) - 1, 1 << 62, (1 << 63) - 1])
+def test_merging_many_extremes_never_wraps(value):
+    extreme = Sums.from_integers(np.array([value]), 0)
+    total = extreme
+    for count in range(2, 20):
+        total = total + extreme
+        assert total.integers().tolist() == [count * value]
 
 
 def test_merging_conditions():
