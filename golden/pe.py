@@ -50,7 +50,6 @@ class PEState:
     w_out: UInt8
     addend: Int64
     negate: UInt8
-    token_1: UInt8
     now: UInt8
     acc: UInt64
     flags: UInt8
@@ -80,7 +79,7 @@ class PE:
         self._mask = np.uint64((1 << config.accumulator_bits) - 1)
         i64, u64 = np.zeros(shape, np.int64), np.zeros(shape, np.uint64)
         u8, false = np.zeros(shape, np.uint8), np.zeros(shape, np.bool_)
-        self.state = PEState(i64, u8, u8, u8, i64, u8, u8, u8, u64, u8, false, false, u64, u8)
+        self.state = PEState(i64, u8, u8, u8, i64, u8, u8, u64, u8, false, false, u64, u8)
 
     def step(self, given: PEInput) -> PEState:
         """The registers after the next rising edge."""
@@ -94,8 +93,8 @@ class PE:
             | np.where(infinite & ~negative, FLAG_POS_INF, 0)
             | np.where(infinite & negative, FLAG_NEG_INF, 0)
         )
-        valid = old.token_1 & TOKEN_VALID != 0
-        restart = old.token_1 & TOKEN_FIRST != 0
+        valid = old.token_out & TOKEN_VALID != 0
+        restart = old.token_out & TOKEN_FIRST != 0
         total = (old.acc + old.addend.astype(np.uint64) + old.negate.astype(np.uint64)) & self._mask
         self.state = PEState(
             x_out=given.x,
@@ -104,11 +103,10 @@ class PE:
             w_out=given.w,
             addend=(given.x << exponent) ^ -sign.astype(np.int64),
             negate=sign,
-            token_1=given.token,
             now=now.astype(np.uint8),
             acc=np.where(valid, total, old.acc),
             flags=np.where(valid, np.where(restart, 0, old.flags) | old.now, old.flags).astype(np.uint8),
-            last_2=valid & (old.token_1 & TOKEN_LAST != 0),
+            last_2=valid & (old.token_out & TOKEN_LAST != 0),
             capture_valid=old.last_2,
             capture_sum=np.where(old.last_2, old.acc, np.uint64(0)),
             capture_flags=np.where(old.last_2, old.flags, 0).astype(np.uint8),

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.delay import register
 from shiftforge.config import Config
 
 TOKEN = data.StructLayout({"valid": 1, "first": 1, "last": 1})
@@ -91,27 +92,27 @@ class PE(wiring.Component):
         m = Module()
         config = self.config
         code = config.weights
-        m.d.sync += [self.x_out.eq(self.x), self.token_out.eq(self.token), self.w_out.eq(self.w)]
+        # Only what marks data as valid, and the accumulator, need a reset.
+        m.d.sync += self.token_out.eq(self.token)
+        m.d.comb += [self.x_out.eq(register(m, self.x, "x_held")), self.w_out.eq(register(m, self.w, "w_held"))]
 
         # Product: one's complement of the shifted activation; the missing +1 enters the accumulator as its carry.
         sign = self.w[code.exponent_bits]
         exponent = self.w[: code.exponent_bits]
-        addend = Signal(signed(config.product_bits))
-        negate = Signal()
         shifted = Signal(signed(config.product_bits))
         m.d.comb += shifted.eq(self.x << exponent)
-        m.d.sync += [addend.eq(shifted ^ sign.replicate(config.product_bits)), negate.eq(sign)]
-        token_1 = Signal(TOKEN)
-        m.d.sync += token_1.eq(self.token)
+        addend = register(m, shifted.as_unsigned() ^ sign.replicate(config.product_bits), "addend")
+        negate = register(m, sign, "negate")
+        token = self.token_out  # of the product in `addend`
 
         acc = Signal(config.accumulator_bits)
         last_2 = Signal()
         # One carry chain: a constant 1 below the accumulator turns `negate` into the carry in.
         extension = addend[-1].replicate(config.accumulator_bits - config.product_bits)
         total = (Cat(Const(1, 1), acc) + Cat(negate, addend, extension))[1 : config.accumulator_bits + 1]
-        with m.If(token_1.valid):
+        with m.If(token.valid):
             m.d.sync += acc.eq(total)
-        m.d.sync += last_2.eq(token_1.valid & token_1.last)
+        m.d.sync += last_2.eq(token.valid & token.last)
 
         with m.If(last_2):
             m.d.sync += [self.capture.valid.eq(1), self.capture.sum.eq(acc)]
@@ -119,9 +120,9 @@ class PE(wiring.Component):
             m.d.sync += self.capture.eq(0)
 
         if config.activation.flag_bits:
-            m.d.sync += self.special_out.eq(self.special)
-            flags = Signal(flags_layout(config))
-            now = Signal(flags_layout(config))
+            m.d.comb += self.special_out.eq(register(m, self.special.as_value(), "special_held"))
+            flags = Signal(flags_layout(config), reset_less=True)
+            now = Signal(flags_layout(config), reset_less=True)
             m.d.sync += now.nan.eq(self.special.nan)
             if config.activation.flag_bits == 3:
                 negative = self.special.negative ^ sign
@@ -129,8 +130,8 @@ class PE(wiring.Component):
                     now.pos_inf.eq(self.special.inf & ~negative),
                     now.neg_inf.eq(self.special.inf & negative),
                 ]
-            with m.If(token_1.valid):
-                m.d.sync += flags.eq(Mux(token_1.first, 0, flags.as_value()) | now.as_value())
+            with m.If(token.valid):
+                m.d.sync += flags.eq(Mux(token.first, 0, flags.as_value()) | now.as_value())
             with m.If(last_2):
                 m.d.sync += self.capture.flags.eq(flags)
         return m

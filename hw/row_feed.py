@@ -32,7 +32,7 @@ class RowFeed(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        held = Signal(self.config.activation_word_bits)
+        held = Signal(self.config.activation_word_bits, reset_less=True)
         with m.If(self.load):
             m.d.sync += held.eq(self.word)
         with m.Else():

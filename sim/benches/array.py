@@ -18,7 +18,7 @@ PlainInts = npt.NDArray[np.object_]
 
 def register_names(config: Config) -> list[str]:
     """The registers of a PE, ports among them, as the gateware names them."""
-    names = ["x_out", "token_out", "w_out", "addend", "negate", "token_1", "acc", "last_2", "capture"]
+    names = ["x_out", "token_out", "w_out", "addend", "negate", "acc", "last_2", "capture"]
     return [*names, "special_out", "now", "flags"] if config.activation.flag_bits else names
 
 
@@ -36,7 +36,6 @@ def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
         "w_out": bits(state.w_out, config.weights.bits),
         "addend": bits(state.addend, config.product_bits),
         "negate": bits(state.negate, 1),
-        "token_1": bits(state.token_1, 3),
         "acc": bits(state.acc, config.accumulator_bits),
         "last_2": bits(state.last_2, 1),
         "capture": np.asarray(capture | np.asarray(state.capture_valid).astype(object)),
