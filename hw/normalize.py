@@ -58,28 +58,43 @@ class Normalize(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        value, left = self.value, self.budget if self.budget_bits else Const(0, 0)
-        stages = 0
-        for level in reversed(range(self.levels)):
-            distance = 1 << level
-            top = value[max(0, len(value) - distance) :]
-            shift = Signal(name=f"shift_{distance}")
+        value: Value = self.value
+        left: Value = self.budget if self.budget_bits else Const(0, 0)
+        for group in self._groups():
+            places: Value = Const(0, 0)
+            for level in group:
+                distance = 1 << level
+                shift = Signal(name=f"shift_{distance}")
+                m.d.comb += shift.eq(~value[max(0, len(value) - distance) :].any() & self._affords(left, level, places))
+                places = Cat(shift, places)
+                kept = value[: max(0, len(value) - distance)]
+                value = Mux(shift, Cat(Const(0, min(distance, len(value))), kept), value)
+                # What lies below the reach of the remaining shifts can only be sticky.
+                reach = self.result_width + distance - 1
+                if len(value) > reach:
+                    value = jam(value, reach)
+            last = group[-1]
             if self.budget_bits:
-                m.d.comb += shift.eq(~top.any() & left[level:].any())
-                # left >= distance exactly when a bit from `level` up is set; the subtraction leaves the bits below alone
-                left = Cat(left[:level], (left[level:] - shift)[: self.budget_bits - level])
+                left = Cat(left[:last], (left[last:] - places)[: self.budget_bits - last])
             else:
-                m.d.comb += shift.eq(~top.any())
-                left = Cat(shift, left)
-            moved = Cat(Const(0, min(distance, len(value))), value[: max(0, len(value) - distance)])
-            value = Mux(shift, moved, value)
-            # What lies below the reach of the remaining shifts can only be sticky.
-            reach = self.result_width + distance - 1
-            if len(value) > reach:
-                value = jam(value, reach)
-            if level >= timing.NORMALIZE_PAIRED_LEVELS or level % 2 == 0:
-                value, left = register(m, value, f"value_{level}"), register(m, left, f"left_{level}")
-                stages += 1
-        assert stages == self.latency
+                left = Cat(places, left)
+            value, left = register(m, value, f"value_{last}"), register(m, left, f"left_{last}")
         m.d.comb += [self.result.eq(jam(value, self.result_width)), self.left.eq(left)]
         return m
+
+    def _groups(self) -> list[list[int]]:
+        """The levels between registers, one or two, the longest shift first."""
+        paired = min(self.levels, timing.NORMALIZE_PAIRED_LEVELS)
+        singles = [[level] for level in reversed(range(paired, self.levels))]
+        pairs = [[level + 1, level] if level + 1 < paired else [level] for level in reversed(range(0, paired, 2))]
+        assert len(singles + pairs) == self.latency
+        return singles + pairs
+
+    def _affords(self, left: Value, level: int, taken: Value) -> Value:
+        """Whether the budget allows this shift, when `taken` says if the group's longer one was done: no subtraction in between."""
+        if not self.budget_bits:
+            return Const(1, 1)
+        above = left[level + 1 :]
+        if len(taken) == 0:
+            return above.any() | left[level]
+        return Mux(taken, above != 1, above.any()) | left[level]

@@ -80,15 +80,28 @@ def _patterns(rng: np.random.Generator, size: int, low: int, high: int) -> npt.N
     return np.where(edge, rng.choice(_EDGES, size), bits).astype(np.uint32)
 
 
-def _sums(rng: np.random.Generator, config: Config, to: Format, size: int) -> npt.NDArray[np.int64]:
-    """Sums of any length: a significand of about the destination's precision on top, so that ties and near ties abound."""
+def _ends(to: Format) -> tuple[int, ...]:
+    """Exponents about the ends of a format's range: the largest, the least normal, the last place, half of it."""
+    top = to.max_exponent if to.is_float else to.bits - 2
+    return tuple(end + d for end in (top, to.min_exponent, to.lsb_exponent - 1) for d in (-1, 0, 1))
+
+
+def _sums(rng: np.random.Generator, config: Config, to: Format, exponent_bias: int, size: int) -> npt.NDArray[np.int64]:
+    """Sums of any length: a significand of about the destination's precision on top, so that ties and near ties abound.
+
+    Some are all ones, and some end where the destination's range does.
+    """
     width = config.accumulator_bits - 1
     precision = rng.choice((to.precision, to.precision + 1, to.precision + 2, 25, width), size)
-    significand = rng.integers(0, 1 << 62, size) >> (62 - np.minimum(precision, width))
+    precision = np.minimum(precision, width)
+    ones = rng.random(size) < 0.2
+    significand = np.where(ones, (1 << 62) - 1, rng.integers(0, 1 << 62, size)) >> (62 - precision)
     significand |= rng.integers(0, 2, size)
-    room = np.maximum(width - np.minimum(precision, width), 0)
-    value = significand << (rng.integers(0, 1 << 20, size) % (room + 1))
-    value = (value >> rng.integers(0, width, size) * (rng.random(size) < 0.3)) + rng.integers(-1, 2, size)
+    shift = rng.integers(0, 1 << 20, size) % (width - precision + 1)
+    aimed = rng.choice(_ends(to), size) - config.activation.lsb_exponent - exponent_bias + 1 - precision
+    shift = np.where((rng.random(size) < 0.5) & (aimed >= 0) & (aimed <= width - precision), aimed, shift)
+    value = (significand << shift) >> rng.integers(0, width, size) * (rng.random(size) < 0.2)
+    value = value + rng.integers(-1, 2, size) * (rng.random(size) < 0.5)
     value = np.clip(value, 0, (1 << width) - 1)
     return np.where(rng.random(size) < 0.5, -value, value)
 
@@ -109,7 +122,7 @@ def make_batch(rng: np.random.Generator, config: Config, size: int) -> Batch:
     to_activation, post = bool(rng.integers(0, 2)), bool(rng.integers(0, 2))
     to = config.activation if to_activation else config.output
     exponent_bias = int(rng.choice((0, rng.integers(-8, 9), rng.integers(-128, 128), rng.choice((-128, 127)))))
-    sums = _sums(rng, config, to, size)
+    sums = _sums(rng, config, to, exponent_bias, size)
     seen = np.zeros(size, np.int64)
     if config.activation.flag_bits:
         special = rng.random(size) < 0.05
@@ -120,8 +133,10 @@ def make_batch(rng: np.random.Generator, config: Config, size: int) -> Batch:
             0
         ].view(np.float32)
         if rng.random() < 0.7:  # aim the product at the destination's range
-            aim = rng.integers(to.min_exponent - 26, max(to.max_exponent, to.bits) + 2, size) + 127
-            field = aim - ((first.view(np.uint32) >> 23) & 0xFF).astype(np.int64) + 127
+            anywhere = rng.integers(to.min_exponent - 26, max(to.max_exponent, to.bits) + 2, size)
+            aim = np.where(rng.random(size) < 0.5, rng.choice(_ends(to), size), anywhere)
+            field = aim + 127 - ((first.view(np.uint32) >> 23) & 0xFF).astype(np.int64) + 127
+            scale = np.where(rng.random(size) < 0.4, scale & 0xFF80_0000, scale)
             scale = (scale & 0x807F_FFFF) | (np.clip(field, 0, 254) << 23).astype(np.uint32)
         product = (first * scale.view(np.float32)).view(np.uint32)
     # Biases: any, zero, of the product's size, or its negative a few places off.

@@ -7,7 +7,9 @@ from amaranth.back import verilog
 
 from hw.lane import Lane
 from shiftforge.config import Config, from_dict
+from shiftforge.errors import CheckFailed
 from sim.runner import build_design
+from tests.hw.lane_mutants import MUTANTS, write_mutated_lane
 
 FAST = (("fp16", "fp16", 3), ("fp8_e4m3", "fp32", 4))
 SLOW = (
@@ -53,7 +55,7 @@ def check(config: Config, source: Path, *, seed: int = 1, batches: int = 100, si
 @pytest.mark.parametrize("activation, output, weight_bits", FAST)
 def test_the_lane_equals_the_golden_model(activation, output, weight_bits, tmp_path):
     config = a_config(activation, output, weight_bits)
-    check(config, write_lane(config, tmp_path), batches=60)
+    check(config, write_lane(config, tmp_path), batches=30)
 
 
 @pytest.mark.slow
@@ -61,3 +63,11 @@ def test_the_lane_equals_the_golden_model(activation, output, weight_bits, tmp_p
 def test_the_lane_equals_the_golden_model_for_many_pairs(activation, output, weight_bits, tmp_path):
     config = a_config(activation, output, weight_bits)
     check(config, write_lane(config, tmp_path), seed=2, batches=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_a_seeded_fault_is_found(mutant, tmp_path):
+    source = write_mutated_lane(mutant, tmp_path)
+    with pytest.raises(CheckFailed, match=r"must be"):
+        check(a_config(*mutant.pair), source, batches=60)
