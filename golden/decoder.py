@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from shiftforge.activation import ACTIVATION_KINDS, Activation, fp32_order
 from shiftforge.config import Config, ceil_div
+from shiftforge.errors import InputError
 from shiftforge.packets import (
     HEADER_BYTES,
     LAYER_BYTES,
@@ -18,6 +19,13 @@ from shiftforge.packets import (
 from shiftforge.registers import Error
 
 _FIXED_LENGTH = {Opcode.CONFIG: 4, Opcode.LAYER: LAYER_BYTES, Opcode.STATUS: 0}
+
+
+def check_beats(config: Config, data: bytes) -> None:
+    """`InputError` unless the packet is a whole number of beats, at least one."""
+    beat = config.stream_bits // 8
+    if not data or len(data) % beat:
+        raise InputError(f"a packet must be a whole number of {beat}-byte beats, at least one, not {len(data)} bytes")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from golden.decoder import Decoder, Layer, Outcome, Received
+from golden.cycles import CycleModel
+from golden.decoder import Decoder, Layer, Outcome, Received, check_beats
 from golden.drain import compute, result_payload, store
 from golden.memory import Memories
 from golden.rounding import Flags
@@ -15,7 +16,7 @@ from shiftforge.config import Config
 from shiftforge.errors import DeviceError, InputError
 from shiftforge.packets import STATUS_FIELDS, Header, Opcode, packet
 from shiftforge.registers import Flag, Status
-from shiftforge.transport import ProgressCallback, TransferResult
+from shiftforge.transport import Pattern, ProgressCallback, TransferResult
 
 
 class Emulator:
@@ -109,13 +110,6 @@ class Emulator:
         return packet(header, payload, self.config.stream_bits)
 
 
-def check_beats(config: Config, data: bytes) -> None:
-    """`InputError` unless the packet is a whole number of beats, at least one."""
-    beat = config.stream_bits // 8
-    if not data or len(data) % beat:
-        raise InputError(f"a packet must be a whole number of {beat}-byte beats, at least one, not {len(data)} bytes")
-
-
 def _flag_bits(flags: Flags) -> Flag:
     bits = Flag(0)
     for name, raised in (("NV", flags.nv), ("OF", flags.of), ("NX", flags.nx)):
@@ -125,11 +119,29 @@ def _flag_bits(flags: Flags) -> Flag:
 
 
 class EmulatorTransport:
-    """The golden model as a device (`shiftforge.transport.Transport`)."""
+    """`shiftforge.transport.Transport` without hardware, byte by byte and beat by beat what the gateware does.
 
-    def __init__(self, config: Config) -> None:
+    Parameters
+    ----------
+    config : Config
+        Any format; one that has no gateware is timed as if its units had the same latencies.
+    input_valid, output_ready : Pattern
+        In which cycles the source offers and the sink takes.
+
+    Members
+    -------
+    emulator : Emulator
+    cycle : int
+        The cycle that comes next.
+    """
+
+    def __init__(self, config: Config, *, input_valid: Pattern = None, output_ready: Pattern = None) -> None:
         self.name = "golden"
         self.emulator = Emulator(config)
+        self.cycle = 0
+        self._clock = CycleModel(config, input_valid=input_valid, output_ready=output_ready)
+        self._answers: list[tuple[int, bytes]] = []  # with the cycle of their end, those not delivered yet
+        self._shown = 0  # output beats of transfers before
 
     def hardware_hash(self) -> int:
         """The hash of the configuration it models."""
@@ -138,31 +150,48 @@ class EmulatorTransport:
     def transfer(
         self, packets: Sequence[bytes], expected_packets: int, *, progress: ProgressCallback | None = None
     ) -> TransferResult:
-        """See `Transport.transfer`. Nothing is timed: ``cycles`` is 0 and the beats are empty.
+        """See `shiftforge.transport.Transport.transfer`.
 
         Raises
         ------
         InputError
-            When a packet is empty or not a whole number of beats.
+            When a packet is empty or not a whole number of beats; nothing has been sent then.
         DeviceError
             When the packets are answered with fewer than ``expected_packets`` packets.
         """
+        if expected_packets < 0:
+            raise InputError(f"expected_packets must be 0 or more, not {expected_packets!r}")
+        config, clock = self.emulator.config, self._clock
         for data in packets:
-            check_beats(self.emulator.config, data)
-        beat = self.emulator.config.stream_bits // 8
+            check_beats(config, data)
+        beat = config.stream_bits // 8
         total = sum(len(data) // beat for data in packets) + expected_packets
-        answers: list[bytes] = []
-        beats = 0
+        start = self.cycle
+        clock.offer_from(start)
+        first_beat = len(clock.input_beats)
         for data in packets:
-            answers += self.emulator.feed([data])
-            beats += len(data) // beat
+            self._take(data, len(data) // beat)
             if progress is not None:
-                progress(min(total, beats + len(answers)), total)
-        if len(answers) < expected_packets:
+                progress(len(clock.input_beats) - first_beat + min(len(self._answers), expected_packets), total)
+        if len(self._answers) < expected_packets:
             errors = self.emulator.decoder.errors
             raise DeviceError(
-                f"the device must answer with {expected_packets} packets, not {len(answers)}: "
+                f"the device must answer with {expected_packets} packets, not {len(self._answers)}: "
                 f"it has taken all input and has nothing left to send (errors: {errors.name or 'none'})"
             )
-        none = np.zeros(0, np.int64)
-        return TransferResult(answers, 0, none, none)
+        ends = clock.input_beats[-1:] if packets else []
+        ends += [end for end, _ in self._answers[:expected_packets]]
+        self.cycle = max([start, *(end + 1 for end in ends)])
+        received = [data for end, data in self._answers if end < self.cycle]
+        self._answers = self._answers[len(received) :]
+        beats = np.array(clock.output.beats[self._shown :], np.int64)
+        beats = beats[beats < self.cycle]
+        self._shown += len(beats)
+        return TransferResult(received, self.cycle - start, np.array(clock.input_beats[first_beat:], np.int64), beats)
+
+    def _take(self, data: bytes, beats: int) -> None:
+        outcome = self.emulator.decode(data)
+        counters = self._clock.take(outcome, beats)
+        answer = self.emulator.execute(outcome, counters)
+        if answer is not None:
+            self._answers.append((self._clock.answer_ends[-1], answer))

@@ -1,0 +1,274 @@
+"""The exact cycle model: in which cycle every beat moves on both streams, and what the counters count.
+
+The schedule is static: it depends on packet lengths, descriptors, configuration and the handshakes of the other side, never on
+data. The packet decoder is followed packet by packet (beat by beat where beats are taken), layers through `golden.schedule`.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.decoder import Decoder, Layer, Outcome, check_beats
+from golden.schedule import LayerRun, Next, Output, run_layer
+from shiftforge.config import Config, ceil_div
+from shiftforge.packets import HEADER_BYTES, STATUS_BYTES, MemoryPort, Opcode, memory_ports
+from shiftforge.registers import Error
+from shiftforge.transport import Pattern, wait_table
+
+_HEADER_ERRORS = Error.MAGIC | Error.OPCODE | Error.LENGTH | Error.ADDRESS
+_CHECK = 2
+"""Cycles from a header's last beat to the check of it."""
+
+
+def next_cycle(pattern: Pattern) -> Next:
+    """The function that finds the first cycle from a given one on in which the pattern is true."""
+    if pattern is None:
+        return lambda cycle: cycle
+    table = wait_table(pattern).tolist()
+    length = len(table)
+    return lambda cycle: cycle + table[cycle % length]
+
+
+@dataclass(frozen=True, eq=False)
+class CyclePrediction:
+    """What `predict` found.
+
+    Parameters
+    ----------
+    input_beats, output_beats : int64 arrays
+        Cycle of every accepted input beat and of every output beat.
+    cycles : int
+        Length of the transfer, up to and with its last beat.
+    counters : dict
+        ``busy_cycles``, ``slots``, ``stall_drain``, ``stall_input``, ``stall_output`` as a status request that came right
+        after would tell them, up to the packets given.
+    """
+
+    input_beats: npt.NDArray[np.int64]
+    output_beats: npt.NDArray[np.int64]
+    cycles: int
+    counters: dict[str, int]
+
+
+class CycleModel:
+    """The clocked side of a machine, fed with what its decoder made of each packet.
+
+    Parameters
+    ----------
+    config : Config
+    input_valid, output_ready : Pattern
+        In which cycles the source offers and the sink takes (see `shiftforge.transport`).
+    start : int
+        The first cycle; before it the streams rested from cycle 0 on, with no pattern true.
+
+    Members
+    -------
+    input_beats : list of int
+        Cycle of every accepted beat.
+    output : Output
+        Cycles of the beats that leave, also of those that leave after the last input beat.
+    answer_ends : list of int
+        Cycle of each answer's tlast.
+    busy_cycles, slots, stall_drain, stall_input : int
+    """
+
+    def __init__(
+        self, config: Config, *, input_valid: Pattern = None, output_ready: Pattern = None, start: int = 0
+    ) -> None:
+        self.config = config
+        self.input_beats: list[int] = []
+        self.output = Output(next_cycle(output_ready))
+        self.answer_ends: list[int] = []
+        self.busy_cycles = self.slots = self.stall_drain = self.stall_input = 0
+        self._beat = config.stream_bits // 8
+        self._ports = {int(port.opcode): port for port in memory_ports(config)}
+        self._offered = next_cycle(input_valid)
+        self._now = 0  # the decoder waits for a header from this cycle on
+        self._free = start  # the source may offer its next beat from this cycle on
+        self._idle = 0  # no layer runs and the output is empty from this cycle on
+        self._layer: Layer | None = None  # the last one started
+        self._run: LayerRun | None = None
+
+    def offer_from(self, cycle: int) -> None:
+        """The source offers nothing before this cycle: a new transfer begins."""
+        self._free = max(self._free, cycle)
+
+    def counters(self) -> dict[str, int]:
+        """The counters once everything so far has finished."""
+        values = {
+            "busy_cycles": self.busy_cycles,
+            "slots": self.slots,
+            "stall_drain": self.stall_drain,
+            "stall_input": self.stall_input,
+            "stall_output": self.output.stall,
+        }
+        return {name: value & 0xFFFF_FFFF for name, value in values.items()}
+
+    def take(self, outcome: Outcome, beats: int) -> dict[str, int]:
+        """Follow one packet of ``beats`` beats; returns the clocked fields of the status reply, if it is answered with one."""
+        header_beats = HEADER_BYTES // self._beat
+        got, error = outcome.received, outcome.error
+        for _ in range(min(beats, header_beats)):
+            self._now = self._accept(self._now) + 1
+        left = beats - header_beats
+        if left < 0:
+            return {}
+        self._now += _CHECK - 1
+        wanted = ceil_div(got.header.length, self._beat)
+        if error & _HEADER_ERRORS or (left == 0) != (wanted == 0):
+            self._now += 1
+            self._drain(left)
+            return {}
+        opcode, refused = got.header.opcode, left != wanted
+        if opcode in self._ports:
+            self._load(self._ports[opcode], got.header.address, got.header.length, left, wanted)
+            return {}
+        self._now = max(self._now, self._idle)
+        if opcode == Opcode.STATUS:
+            return self._status()
+        self._now += 1
+        for _ in range(min(left, wanted)):
+            self._now = self._accept(self._now) + 1
+        self._drain(left - wanted)
+        if opcode == Opcode.LAYER and not refused:
+            self._now += 1
+            if outcome.layer is not None:
+                self._start(outcome.layer)
+        return {}
+
+    # ---- input
+
+    def _accept(self, ready: int) -> int:
+        """The cycle in which a beat moves that the decoder takes from cycle ``ready`` on."""
+        cycle = max(ready, self._offered(self._free))
+        self.stall_input += cycle - ready
+        self._free = cycle + 1
+        self.input_beats.append(cycle)
+        return cycle
+
+    def _drain(self, beats: int) -> None:
+        for _ in range(beats):
+            self._now = self._accept(self._now) + 1
+
+    def _load(self, port: MemoryPort, address: int, length: int, left: int, wanted: int) -> None:
+        """A memory packet: beats into words, one word or one beat per cycle, whichever is scarcer."""
+        if self._uses(port, address):
+            self._now = max(self._now, self._idle)
+        write = _Writes(self._run.writing if self._run is not None and port.opcode == Opcode.ACTIVATIONS else [])
+        stride = port.stride_bits // 8
+        words_per_beat, beats_per_word = self._beat // stride, stride // self._beat
+        last_words = length // stride - (wanted - 1) * words_per_beat if words_per_beat else 1
+        ready = self._now + 1
+        cycle = written = ready
+        for i in range(min(left, wanted)):
+            cycle = self._accept(ready)
+            if words_per_beat:
+                if i == wanted - 1:
+                    written = write.after(cycle, last_words)
+                else:
+                    ready = write.after(cycle, words_per_beat)
+            elif (i + 1) % beats_per_word:
+                ready = cycle + 1
+            else:
+                ready = written = write.after(cycle, 1)
+        if left == wanted:
+            self._now = written + 2
+        else:
+            self._now = cycle + 1
+            self._drain(left - wanted)
+
+    def _uses(self, port: MemoryPort, address: int) -> bool:
+        """Whether the layer that was started last uses that half; whether it still runs, `_idle` says."""
+        layer = self._layer
+        if layer is None:
+            return False
+        if port.opcode == Opcode.WEIGHTS:
+            used = [layer["weight_address"]]
+        elif port.opcode == Opcode.PARAMETERS:
+            used = [layer["parameter_address"]] if layer["post"] else []
+        else:
+            used = [layer["input_address"]] + ([] if layer["to_stream"] else [layer["output_address"]])
+        return any((other >= port.half) == (address >= port.half) for other in used)
+
+    # ---- layers and replies
+
+    def _start(self, layer: Layer) -> None:
+        start = self._now
+        run = run_layer(layer, start, self.output)
+        self._layer, self._run = layer, run
+        self._idle = run.done + 1
+        self.busy_cycles += run.done - start + 1
+        self.slots += run.slots
+        self.stall_drain += run.stall_drain
+        if layer["to_stream"]:
+            self.answer_ends.append(run.done)
+
+    def _status(self) -> dict[str, int]:
+        values = {"cycles": self._now & 0xFFFF_FFFF, **self.counters()}
+        end = self.output.packet(self._now + 1, ceil_div(HEADER_BYTES + STATUS_BYTES, self._beat))
+        self.answer_ends.append(end)
+        self._now = self._idle = end + 1
+        return values
+
+
+class _Writes:
+    """Words into the activation memory, which takes none from the stream while results are written."""
+
+    def __init__(self, busy: list[tuple[int, int]]) -> None:
+        self._busy = busy
+        self._ends = [last for _, last in busy]
+
+    def after(self, cycle: int, words: int) -> int:
+        """The cycle of the last of ``words`` writes, the first of which may come after ``cycle``."""
+        i = bisect_left(self._ends, cycle + 1)
+        while i < len(self._busy):
+            first, last = self._busy[i]
+            room = max(0, first - cycle - 1)
+            if room >= words:
+                break
+            words -= room
+            cycle = last
+            i += 1
+        return cycle + words
+
+
+def predict(
+    config: Config,
+    packets: Sequence[bytes],
+    *,
+    input_valid: Pattern = None,
+    output_ready: Pattern = None,
+    start: int = 0,
+) -> CyclePrediction:
+    """The cycles of one transfer of all ``packets`` and all their answers, from a reset machine.
+
+    Parameters
+    ----------
+    input_valid, output_ready : Pattern
+        In which cycles the source offers and the sink takes, indexed by the cycle since reset; None is always.
+    start : int
+        Cycle in which the transfer begins.
+
+    Raises
+    ------
+    InputError
+        When a packet is empty or not a whole number of beats, or a pattern is none.
+    """
+    decoder = Decoder(config)
+    model = CycleModel(config, input_valid=input_valid, output_ready=output_ready, start=start)
+    for data in packets:
+        check_beats(config, data)
+        outcome = decoder.take(data)
+        model.take(outcome, 8 * len(data) // config.stream_bits)
+        if outcome.received.header.opcode == Opcode.STATUS and not outcome.error:
+            decoder.answered(outcome.received)
+    last = max([*model.input_beats[-1:], *model.answer_ends[-1:], start - 1])
+    return CyclePrediction(
+        np.array(model.input_beats, np.int64),
+        np.array(model.output.beats, np.int64),
+        last + 1 - start,
+        model.counters(),
+    )

@@ -1,0 +1,181 @@
+"""When a layer's tiles, drain steps and output beats happen: the engine, drain, writer and emitter as a recurrence.
+
+Derived from the state machines in `hw/`; every cycle of it is compared with the simulated gateware. The cost is per tile for layers
+that stay on chip and per drain step for layers that go to the stream, not per cycle.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from golden.decoder import Layer
+from shiftforge import timing
+from shiftforge.config import Config, ceil_div
+from shiftforge.packets import HEADER_BYTES
+
+DRAIN_SETS = 2
+"""Tiles that a column's drain buffer holds."""
+
+Next = Callable[[int], int]
+"""The first cycle from the given one on in which the other side is willing."""
+
+
+@dataclass
+class Output:
+    """The output stream so far.
+
+    Parameters
+    ----------
+    ready : Next
+        When the sink takes.
+    beats : list of int
+        Cycle of every beat.
+    stall : int
+        Cycles in which a beat was offered and not taken.
+    """
+
+    ready: Next
+    beats: list[int] = field(default_factory=list)
+    stall: int = 0
+
+    def send(self, sent: int) -> int:
+        """A beat put into the output register in cycle ``sent`` is offered from the next on; returns the cycle it is taken."""
+        taken = self.ready(sent + 1)
+        self.stall += taken - sent - 1
+        self.beats.append(taken)
+        return taken
+
+    def packet(self, first: int, beats: int) -> int:
+        """Beats that are there from cycle ``first`` on; returns the cycle in which the last one is taken."""
+        for _ in range(beats):
+            first = self.send(first)  # the register is free again in the cycle in which its beat is taken
+        return first
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """One layer's timeline.
+
+    Parameters
+    ----------
+    done : int
+        Cycle of the pulse that ends it; the machine is idle from the next one on.
+    slots, stall_drain : int
+        What the counters of these names count.
+    writing : list of (int, int)
+        First and last cycles of the intervals in which results are written to the activation memory, in order.
+    """
+
+    done: int
+    slots: int
+    stall_drain: int
+    writing: list[tuple[int, int]]
+
+
+def drain_latency(config: Config) -> int:
+    """From a drain step to its results at the writer."""
+    return timing.DRAIN_READ + timing.lane(config)
+
+
+def tile_latency(config: Config) -> int:
+    """From a tile's last slot to the cycle in which the last column reports it complete."""
+    read = timing.FEED + timing.PE + timing.read_out(config) + timing.COLUMN
+    return read + config.rows - 1 + config.cols - 1
+
+
+def _tile_steps(layer: Layer) -> Iterator[int]:
+    """Drain steps of each tile, in order."""
+    config = layer.config
+    pixel_tiles = ceil_div(layer["pixels"], config.rows)
+    last_rows = layer["pixels"] - (pixel_tiles - 1) * config.rows
+    for tile in range(layer["n_tiles"]):
+        groups = ceil_div(layer.tile_channels(tile), config.lanes)
+        for mt in range(pixel_tiles):
+            yield groups * (config.rows if mt < pixel_tiles - 1 else last_rows)
+
+
+class _Engine:
+    """Issues tiles: each waits, before its last block, until one of the drain buffers is free."""
+
+    def __init__(self, layer: Layer, start: int) -> None:
+        self._rows, self._blocks = layer.config.rows, layer["k_words"]
+        self._latency = tile_latency(layer.config)
+        self._drained: list[int] = []
+        self._next = start + 1
+        self.stall = 0
+        self.tiles = 0
+
+    def complete(self) -> int:
+        """Issue the next tile; returns the cycle in which it is reported complete."""
+        block = self._next + (self._blocks - 1) * self._rows
+        if self.tiles >= DRAIN_SETS:
+            free = self._drained[self.tiles - DRAIN_SETS] + 1
+            self.stall += max(0, free - block)
+            block = max(block, free)
+        self.tiles += 1
+        self._next = block + self._rows
+        return self._next - 1 + self._latency
+
+    def drained(self, cycle: int) -> None:
+        """The tile's last step was issued in this cycle."""
+        self._drained.append(cycle)
+
+
+def run_layer(layer: Layer, start: int, output: Output) -> LayerRun:
+    """The timeline of a layer whose start pulse is in cycle ``start``; appends a RESULT packet's beats to ``output``."""
+    engine = _Engine(layer, start)
+    if layer["to_stream"]:
+        done, writing = _to_stream(layer, start, engine, output), []
+    else:
+        done, writing = _on_chip(layer, engine)
+    return LayerRun(done, engine.tiles * layer["k_words"] * layer.config.rows, engine.stall, writing)
+
+
+def _on_chip(layer: Layer, engine: _Engine) -> tuple[int, list[tuple[int, int]]]:
+    write = drain_latency(layer.config) + 1
+    writing: list[tuple[int, int]] = []
+    end = 0
+    for steps in _tile_steps(layer):
+        first = max(engine.complete() + 1, end + 1)
+        end = first + steps - 1
+        engine.drained(end)
+        writing.append((first + write, end + write))
+    return end + write + 1, writing
+
+
+def _to_stream(layer: Layer, start: int, engine: _Engine, output: Output) -> int:
+    config = layer.config
+    width, step_bits = config.stream_bits, config.lanes * config.output.bits
+    room = timing.fifo_steps(config)
+    steps_per_beat, beats_per_step = max(1, width // step_bits), max(1, step_bits // width)
+    to_fifo = drain_latency(config) + 1  # to the FIFO's output
+    left = layer.steps
+
+    # The header leaves at once; after its last beat went into the output register, steps are taken out of the FIFO.
+    header_beats = 8 * HEADER_BYTES // width
+    free = output.packet(start + 1, header_beats - 1)
+    taken_before = free
+    free = output.send(free)
+    taken: list[int] = []  # cycle in which each step left the FIFO
+    gathered = 0
+    step = 0
+    for steps in _tile_steps(layer):
+        step = max(step, engine.complete())
+        for _ in range(steps):
+            step += 1
+            if len(taken) >= room:
+                step = max(step, taken[len(taken) - room] + 1)
+            cycle = max(taken_before + 1, step + to_fifo)
+            gathered += 1
+            left -= 1
+            if gathered == steps_per_beat or left == 0:
+                gathered = 0
+                for _ in range(beats_per_step):
+                    cycle = max(cycle, free)
+                    free = output.send(cycle)
+                    taken_before = cycle
+                    cycle += 1
+            else:
+                taken_before = cycle
+            taken.append(taken_before)
+        engine.drained(step)
+    return free
