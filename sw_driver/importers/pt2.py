@@ -104,7 +104,7 @@ class _Importer:
 
     def run(self, weight_bits: int) -> Graph:
         entry = self._placeholders()
-        value = entry.meta.get("val")
+        value: Any = entry.meta.get("val")
         if not isinstance(value, self.torch.Tensor) or value.dim() < 2 or not value.is_floating_point():
             raise InputError(
                 f"the input {entry.name!r} must be a float tensor with the batch as axis 0, (batch, features), not {_shape(value)}"
@@ -198,9 +198,10 @@ class _Importer:
 
     def _argument(self, given: object) -> Argument:
         if isinstance(given, self.torch.fx.Node):
-            if given in self.tensors:
-                return self.tensors[given]
-            given = self.constants.get(given)
+            node = cast("Node", given)
+            if node in self.tensors:
+                return self.tensors[node]
+            given = self.constants.get(node)
         if isinstance(given, self.torch.Tensor):
             return cast("torch.Tensor", given).detach().to(self.torch.float64).cpu().numpy()
         return given if isinstance(given, int | float | str) else None

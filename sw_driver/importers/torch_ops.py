@@ -15,9 +15,7 @@ from shiftforge.activation import Activation
 from shiftforge.errors import InputError
 from sw_driver.importers.build import SUPPORTED, Builder, Place, Tensor
 
-Argument: TypeAlias = (
-    "Tensor | NDArray[np.float64] | float | int | bool | str | None"
-)
+Argument: TypeAlias = Tensor | NDArray[np.float64] | float | int | str | None
 
 
 @dataclass(frozen=True)

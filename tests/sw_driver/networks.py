@@ -23,7 +23,13 @@ def config_of(rows=3, cols=5, activation="fp16", output="fp16", bits=3, max_k=40
     return from_dict({"array": array, "memory": memory, "interface": {"stream_bits": stream_bits}})
 
 
-def network(rng: np.random.Generator, widths: list[int], bits: int = 3, dtype=np.float32, size: float = 0.05) -> Graph:
+def network(
+    rng: np.random.Generator,
+    widths: list[int],
+    bits: int = 3,
+    dtype: type[np.floating] = np.float32,
+    size: float = 0.05,
+) -> Graph:
     """A chain of layers of these widths with random weights, scales (both signs), biases and activations."""
     nodes: list[Node] = [Input("x", (widths[0],))]
     for index, (k, n) in enumerate(pairwise(widths)):
