@@ -247,7 +247,9 @@ def _map(
         progress=progress,
     )
     statistic = json.loads(read_text(work_dir / "cells.json"))["design"]
-    return tuple(sorted(statistic.get("num_cells_by_type", {}).items())), statistic["num_port_bits"]
+    # $scopeinfo keeps the names of flattened modules: no hardware.
+    counts = {cell: n for cell, n in statistic.get("num_cells_by_type", {}).items() if cell != "$scopeinfo"}
+    return tuple(sorted(counts.items())), statistic["num_port_bits"]
 
 
 def _route(device: str, pins: bool, seed: int, frequency_mhz: float, work_dir: Path, progress: Progress) -> dict:
