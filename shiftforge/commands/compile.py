@@ -1,0 +1,113 @@
+"""`shiftforge compile`: a trained network to a program for one accelerator."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shiftforge.commands.frame import Subparsers, add_command, add_json, print_json, print_table
+from shiftforge.commands.shared import add_overflow, check_output, load_values
+from shiftforge.errors import InputError, NotBuiltError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from shiftforge.graph import Graph
+
+_TEXT = """\
+Reads a network, folds batch normalisation and activations into its shift layers, places them on the accelerator and writes
+the stream program. --check runs real inputs after every pass and compares; --calibrate sets the tensor scales that int8,
+int16 and fp8 need. Prints one line per layer."""
+_EXAMPLE = """\
+shiftforge compile digits.pt2 --config examples/demo.toml --out digits.sfp
+shiftforge compile digits.pt2 --config examples/demo.toml --out digits.sfp --check digits.test.npz"""
+
+
+def add(subparsers: Subparsers) -> None:
+    """Declare the command."""
+    parser = add_command(subparsers, "compile", "a network to a stream program", run, text=_TEXT, example=_EXAMPLE)
+    parser.add_argument("model", metavar="MODEL.pt2", help="the torch.export program")
+    parser.add_argument("--config", required=True, metavar="C.toml", help="the accelerator")
+    parser.add_argument("--out", required=True, metavar="PROGRAM", help="the program to write")
+    parser.add_argument("--check", metavar="X.npy", help="compare after every pass on these inputs")
+    parser.add_argument("--calibrate", metavar="X.npy", help="set tensor scales from these inputs")
+    add_overflow(parser, "default: saturate")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile, check, write, print the report; 0."""
+    from shiftforge.config import load
+    from shiftforge.progress import Progress
+    from sw_driver.compiler.pipeline import compile_graph
+
+    suffix = Path(args.model).suffix
+    if suffix == ".onnx":
+        raise NotBuiltError(f"model must be a .pt2 program in this version, not {args.model!r}")
+    if suffix != ".pt2":
+        raise InputError(f"model must be a .pt2 program, not {args.model!r}")
+    config = load(args.config)
+    check_output(args.out)
+    progress = Progress()
+    with progress.step("import"):
+        from sw_driver.importers.pt2 import read_pt2
+
+        graph = read_pt2(args.model, config.weights.bits)
+    calibration = None if args.calibrate is None else _batch(args.calibrate, "calibrate", graph)
+    name, overflow = Path(args.model).stem, args.overflow or "saturate"
+    program = compile_graph(graph, config, name=name, overflow=overflow, calibration=calibration)
+    checks = []
+    if args.check is not None:
+        from golden import network
+        from golden.emulator import EmulatorTransport
+        from sw_driver.compiler.check import check_passes
+
+        x = _batch(args.check, "check", graph)
+        with progress.step(f"checks on {len(x)} inputs"):
+            checks = check_passes(
+                graph,
+                program,
+                x,
+                lambda g, codes: network.run(g, config, codes, overflow).output,
+                EmulatorTransport(config),
+                calibration,
+            )
+    program.save(args.out)
+    if args.json:
+        print_json(
+            {
+                "out": args.out,
+                "name": program.name,
+                "hash": f"{program.hash:#010x}",
+                "overflow": program.overflow,
+                "input_shape": list(program.input_shape),
+                "resident": all(not step.loads for step in program.recipe.steps),
+                "layers": [asdict(line) for line in program.report],
+                "checks": [asdict(check) for check in checks],
+            }
+        )
+        return 0
+    rows = [
+        [line.name, f"{line.k} -> {line.n}", line.activation, str(line.tiles), str(line.pieces), f"{line.macs:,}",
+         str(line.weight_words), str(line.parameter_words)]
+        for line in program.report
+    ]  # fmt: skip
+    columns = ["layer", "K -> N", "function", "tiles", "pieces", "MACs", "W words", "P words"]
+    print_table(f"{program.name} for configuration {program.hash:#010x}", columns, rows)
+    for check in checks:
+        exact = "every bit equal" if check.rule == "==" else f"{check.rule}, at most {check.difference:.1e}"
+        print(f"checked {check.name}: {exact}")
+    print(f"{args.out}: written")
+    return 0
+
+
+def _batch(path: str, what: str, graph: "Graph") -> "NDArray[np.float64]":
+    """Real inputs (batch, features) from a file, float64."""
+    from sw_driver.values import as_float64
+
+    values = as_float64(load_values(path, what)[0], what)
+    shape, features = graph.input.shape, graph.input.features
+    if values.ndim < 2 or values.shape[1:] not in (shape, (features,)) or not len(values):
+        raise InputError(f"{what} must have the shape (batch, {', '.join(map(str, shape))}), not {values.shape}")
+    return values.reshape(len(values), features)

@@ -1,0 +1,123 @@
+"""The manifest beside generated Verilog: what the machine is, how wide everything in it is, and what every file was. Pure Python."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from shiftforge import timing
+from shiftforge.config import CONFIG_VERSION, Config
+from shiftforge.errors import InputError
+from shiftforge.files import read_text
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+
+Ledger = list[dict[str, int | str]]
+
+
+def widths(config: Config) -> Ledger:
+    """The ledger of widths: each derived size with the rule that it follows from."""
+    a, k = config.activation, config.max_k
+    rows: list[tuple[str, int, str, str]] = [
+        ("activation fixed point", a.fixed_bits, "bits", f"every finite {a.name} in units of 2^{a.lsb_exponent}"),
+        ("product", config.product_bits, "bits", f"fixed point, shifted by 0..{config.weights.max_exponent}"),
+        ("accumulator", config.accumulator_bits, "bits", f"{k} products of the largest magnitude; no sum can wrap"),
+        ("non-finite flags", a.flag_bits, "bits", "NaN, +inf and -inf as far as the format has them"),
+        ("lanes", config.lanes, "lanes", "a power of two; a tile drains in max(rows, 64) cycles where rows allow"),
+        ("lane steps per row", config.groups, "steps", "ceil(cols / lanes)"),
+        ("tile drain", config.rows * config.groups, "cycles", "rows * steps"),
+        ("activation word", config.activation_word_bits, "bits", "rows elements"),
+        ("weight word", config.weight_word_bits, "bits", "cols codes"),
+        ("parameter word", config.parameter_word_bits, "bits", "lanes pairs of fp32"),
+        ("activation memory", config.activation_words * config.activation_word_bits, "bits", "both halves"),
+        ("weight memory", config.weight_words * config.weight_word_bits, "bits", "both halves"),
+        ("parameter memory", config.parameter_words * config.parameter_word_bits, "bits", "both halves"),
+        ("feed latency", timing.FEED, "cycles", "activation address to the first PE"),
+        ("PE latency", timing.PE, "cycles", "PE input to its capture register"),
+        ("lane latency", timing.lane(config), "cycles", "sum to code"),
+        (
+            "min overlap K",
+            min_overlap_k(config),
+            "elements",
+            "from this K on no tile waits for the drain of those before it",
+        ),
+    ]
+    return [{"name": name, "value": value, "unit": unit, "rule": rule} for name, value, unit, rule in rows]
+
+
+def min_overlap_k(config: Config) -> int:
+    """The least K from which draining hides behind accumulation, when nothing holds the output up.
+
+    A tile accumulates for k_words * rows cycles and drains for rows * groups. Its last block waits for the buffer of the tile two
+    before it, which is free once that tile has passed the array (its last slot to the last PE's sum) and has been drained.
+    """
+    rows, drain = config.rows, config.rows * config.groups
+    passage = rows + timing.last_slot_to_first_write(config) + (rows - 1) + (config.cols - 1) + 1
+    words = max(config.groups, -(-(passage + drain) // (2 * rows)))
+    return (words - 1) * rows + 1
+
+
+def describe(config: Config, files: Mapping[str, bytes], ports: Mapping[str, tuple[str, int]]) -> str:
+    """The manifest's text.
+
+    Parameters
+    ----------
+    files : mapping of str to bytes
+        Every other file of the folder by its name.
+    ports : mapping of str to (direction, bits)
+    """
+    described = {
+        "manifest_version": MANIFEST_VERSION,
+        "config_version": CONFIG_VERSION,
+        "hash": f"{config.hash:#010x}",
+        "config": config.to_dict(),
+        "widths": widths(config),
+        "ports": [{"name": name, "direction": way.lower(), "bits": bits} for name, (way, bits) in ports.items()],
+        "files": [
+            {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in sorted(files.items())
+        ],
+    }
+    return json.dumps(described, indent=2) + "\n"
+
+
+def read_manifest(directory: Path) -> dict[str, object] | None:
+    """The manifest of a folder, None where it has none; `InputError` when it is damaged."""
+    path = directory / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        described = json.loads(read_text(path, "manifest"))
+        int(described["hash"], 16)
+        dict((entry["name"], entry["sha256"]) for entry in described["files"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"manifest must be a whole {MANIFEST} of `shiftforge generate`, not {str(path)!r}") from None
+    return cast("dict[str, object]", described)
+
+
+def require_manifest_hash(directory: Path, config: Config) -> None:
+    """Refuse Verilog whose manifest names another configuration than `config` (Verilog without a manifest passes)."""
+    described = read_manifest(directory)
+    if described is None:
+        return
+    found = int(cast(str, described["hash"]), 16)
+    if found != config.hash:
+        raise InputError(
+            f"the manifest in {str(directory)!r} must have the configuration hash {config.hash:#010x}, not {found:#010x}; "
+            "generate it from this configuration"
+        )
+
+
+def changed_files(directory: Path) -> list[str]:
+    """Names of files that are no longer what the manifest says (changed or missing); none without a manifest."""
+    described = read_manifest(directory)
+    if described is None:
+        return []
+    changed = []
+    for entry in cast("list[dict[str, str]]", described["files"]):
+        path = directory / entry["name"]
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            changed.append(entry["name"])
+    return changed
