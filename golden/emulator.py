@@ -157,7 +157,7 @@ class EmulatorTransport:
         InputError
             When a packet is empty or not a whole number of beats; nothing has been sent then.
         DeviceError
-            When the packets are answered with fewer than ``expected_packets`` packets.
+            When the packets are answered with fewer than ``expected_packets`` packets, which are dropped then.
         """
         if expected_packets < 0:
             raise InputError(f"expected_packets must be 0 or more, not {expected_packets!r}")
@@ -173,20 +173,21 @@ class EmulatorTransport:
             self._take(data, len(data) // beat)
             if progress is not None:
                 progress(len(clock.input_beats) - first_beat + min(len(self._answers), expected_packets), total)
-        if len(self._answers) < expected_packets:
-            errors = self.emulator.decoder.errors
-            raise DeviceError(
-                f"the device must answer with {expected_packets} packets, not {len(self._answers)}: "
-                f"it has taken all input and has nothing left to send (errors: {errors.name or 'none'})"
-            )
+        missing = len(self._answers) < expected_packets
         ends = clock.input_beats[-1:] if packets else []
-        ends += [end for end, _ in self._answers[:expected_packets]]
+        ends += [end for end, _ in (self._answers if missing else self._answers[:expected_packets])]
         self.cycle = max([start, *(end + 1 for end in ends)])
         received = [data for end, data in self._answers if end < self.cycle]
         self._answers = self._answers[len(received) :]
         beats = np.array(clock.output.beats[self._shown :], np.int64)
         beats = beats[beats < self.cycle]
         self._shown += len(beats)
+        if missing:
+            errors = self.emulator.decoder.errors
+            raise DeviceError(
+                f"the device must answer with {expected_packets} packets, not {len(received)}: "
+                f"it has taken all input and has nothing left to send (errors: {errors.name or 'none'})"
+            )
         return TransferResult(received, self.cycle - start, np.array(clock.input_beats[first_beat:], np.int64), beats)
 
     def _take(self, data: bytes, beats: int) -> None:
