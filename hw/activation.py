@@ -77,7 +77,7 @@ class Activate(wiring.Component):
         small = (self.x[:15] <= half) & ~self.x[15:31].any()
         leaking = (self.kind == LEAKY) & parts.sign
         leaks = register(m, leaking, "leaks")
-        vanishes = register(m, leaking & small & (self.shift != 0), "vanishes")
+        vanishes = register(m, leaking & small, "vanishes")
 
         # Cycle 2: the result.
         y = Mux(below & ~nan, self.lo, Mux(above & ~nan, self.hi, x))

@@ -138,7 +138,8 @@ class Fp32Add(wiring.Component):
             shifted = Cat(small[: last + 1].any(), small[last + 1 :], Const(0, last))
             small = Mux(distance[level], shifted, small)
             if level == 3:
-                small = Mux(far, small.any(), small)
+                # So far below, it cannot move the sum off the larger operand, which has no bits below the rounding bit.
+                small = Mux(far, 0, small)
                 small, distance = register(m, small, "small_3"), register(m, distance[:3], "distance_3")
         small = register(m, small, "small_4")
 

@@ -139,8 +139,12 @@ def make_batch(rng: np.random.Generator, config: Config, size: int) -> Batch:
             scale = np.where(rng.random(size) < 0.4, scale & 0xFF80_0000, scale)
             scale = (scale & 0x807F_FFFF) | (np.clip(field, 0, 254) << 23).astype(np.uint32)
         product = (first * scale.view(np.float32)).view(np.uint32)
-    # Biases: any, zero, of the product's size, or its negative a few places off.
-    near = product.astype(np.int64) + rng.integers(-3, 4, size) + (rng.integers(-3, 4, size) << 23)
+    # Biases: any, zero, of the product's size or at the edge of its precision, or its negative a few places off.
+    gap = np.where(
+        rng.random(size) < 0.5, rng.integers(-3, 4, size), rng.integers(20, 29, size) * rng.choice((-1, 1), size)
+    )
+    near = product.astype(np.int64) + rng.integers(-3, 4, size)
+    near = (near & 0x807F_FFFF) | (np.clip(((near >> 23) & 0xFF) + gap, 0, 254) << 23)
     near ^= rng.integers(0, 2, size) << 31
     cancel = product.astype(np.int64) + rng.integers(-2, 3, size) ^ (1 << 31)
     choice = rng.integers(0, 4, size)
