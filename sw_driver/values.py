@@ -25,7 +25,7 @@ def as_float64(values: ArrayLike, what: str) -> NDArray[np.float64]:
         converted = array.astype(np.float64)
         if array.size and np.abs(converted).max() >= _EXACT:
             index = tuple(int(i) for i in np.argwhere(np.abs(converted) >= _EXACT)[0])
-            raise InputError(f"{what} at index {index} must be below 2**53 in magnitude, not {array[index]!r}")
+            raise InputError(f"{what} at index {index} must be below 2**53 in magnitude, not {array[index].item()!r}")
         return converted
     raise InputError(f"{what} must be real numbers of at most 64 bits, not {array.dtype}")
 
@@ -44,7 +44,8 @@ def encode(fmt: Format, values: NDArray[np.float64], *, saturate: bool) -> Codes
     special = ~np.isfinite(values)
     magnitude = np.abs(np.where(special, 0.0, values))
     # frexp gives 0.5 <= fraction < 1, so the leading bit is at exponent - 1; subnormals share the smallest exponent.
-    exponent = np.maximum(np.frexp(magnitude)[1].astype(np.int64) - 1, fmt.min_exponent)
+    exponent = np.where(magnitude == 0, fmt.min_exponent, np.frexp(magnitude)[1].astype(np.int64) - 1)
+    exponent = np.maximum(exponent, fmt.min_exponent)
     # In units of the last place, at most precision + 1 bits: the scaling is exact unless the units vanish below 2**-1022.
     units = np.rint(np.ldexp(magnitude, fmt.fraction_bits - exponent)).astype(np.int64)
     # A normal number's hidden bit adds 1 to the field, and so does a carry out of the fraction.
