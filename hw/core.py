@@ -36,6 +36,11 @@ def _chain(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
     return value
 
 
+def _within_half(address: Value, start: Value) -> Value:
+    """`address` with the top bit of `start`: a layer never leaves the half of a memory that it starts in."""
+    return Value.cast(Cat(address[:-1], start[len(address) - 1]))
+
+
 class Core(wiring.Component):
     """Decoder, memories, engine, array, drain, lanes, writer and emitter, wired together.
 
@@ -154,12 +159,13 @@ class Core(wiring.Component):
             with m.If(writer.writing):
                 m.d.comb += [
                     write.eq(getattr(writer, f"write_{b}")),
-                    address.eq(getattr(writer, f"write_address_{b}")),
+                    address.eq(_within_half(getattr(writer, f"write_address_{b}"), decoder.layer.output_address)),
                     data.eq(getattr(writer, f"write_data_{b}")),
                 ]
 
         # ---- feed: memory, zero padding, row feeds and edges; tokens and weights meet the activations at the array
-        m.d.comb += activations.address.eq(engine.address)
+        layer = decoder.layer
+        m.d.comb += activations.address.eq(_within_half(engine.address, layer.input_address))
         zero, tail = Signal(), Signal()
         m.d.sync += [zero.eq(engine.zero), tail.eq(engine.tail)]
         keep, word = Signal(rows), Signal(config.activation_word_bits)
@@ -182,7 +188,12 @@ class Core(wiring.Component):
                 m.d.comb += getattr(array, f"special_{r}").eq(edge["special"])
             load, token = _chain(m, load, 1, f"load_{r}"), _chain(m, token, 1, f"token_{r}")
         m.d.comb += [
-            weights.address.eq(delayed(m, engine.weight_address, timing.FEED - timing.MEMORY_READ, "weight_address")),
+            weights.address.eq(
+                _within_half(
+                    delayed(m, engine.weight_address, timing.FEED - timing.MEMORY_READ, "weight_address"),
+                    layer.weight_address,
+                )
+            ),
             array.w.eq(weights.data),
             array.reset.eq(self.reset),
         ]
@@ -203,11 +214,14 @@ class Core(wiring.Component):
             drain.taken.eq(emitter.taken),
             engine.tile_drained.eq(drain.tile_drained),
             parameters.address.eq(
-                delayed(
-                    m,
-                    drain.parameter_address,
-                    timing.DRAIN_READ + timing.lane_parameters(config) - timing.MEMORY_READ,
-                    "parameter_address",
+                _within_half(
+                    delayed(
+                        m,
+                        drain.parameter_address,
+                        timing.DRAIN_READ + timing.lane_parameters(config) - timing.MEMORY_READ,
+                        "parameter_address",
+                    ),
+                    layer.parameter_address,
                 )
             ),
             writer.step.eq(_chain(m, drain.step, timing.DRAIN_READ + timing.lane(config), "step")),
@@ -236,11 +250,9 @@ class Core(wiring.Component):
         # ---- sticky errors and flags, counters, status
         clear = decoder.status_clear
         m.d.sync += self.flags.eq((self.flags & ~(self.clear_flags | clear.replicate(3))) | writer.flags)
-        m.d.sync += self.errors.eq(
-            (self.errors & ~(self.clear_errors | clear.replicate(len(Error)))) | decoder.error
-        )
+        m.d.sync += self.errors.eq((self.errors & ~(self.clear_errors | clear.replicate(len(Error)))) | decoder.error)
         with m.If(decoder.error.any() & (self.errors == 0)):
-            m.d.sync += self.error_sequence.eq(decoder.sequence)
+            m.d.sync += self.error_sequence.eq(decoder.error_sequence)
         m.d.comb += self.status.eq(Cat(decoder.busy, decoder.configured))
         events = {
             "cycles": 1,

@@ -17,8 +17,8 @@ class Decoder(wiring.Component):
     """One packet at a time, as `docs/architecture.md` says; tready depends on registers alone.
 
     Timing: a header takes its beats, then two cycles of checks (more while its memory half is in use, or, for CONFIG, LAYER and
-    STATUS, until the machine is idle); a memory packet ends when its last word is written; a layer starts one cycle after
-    the check that follows its last beat.
+    STATUS, until the machine is idle); a memory packet ends when its last word is written; a layer starts three cycles
+    after its last beat, which it is weighed in.
 
     Parameters
     ----------
@@ -39,7 +39,9 @@ class Decoder(wiring.Component):
     layer, start : Out
         Descriptor registers (stable while the layer runs) and their start pulse.
     sequence : Out(16)
-        Of the packet under way (0 while its header is incomplete).
+        Of the packet whose header came last: a layer's with `start`, a request's with `status_request`.
+    error_sequence : Out(16)
+        Of the packet that `error` is about; 0 for one that ended inside its header.
     status_request, status_clear : Out(1)
     error : Out(Error bits)
         For one cycle each.
@@ -74,6 +76,7 @@ class Decoder(wiring.Component):
                 "layer": Out(layer_layout()),
                 "start": Out(1),
                 "sequence": Out(16),
+                "error_sequence": Out(16),
                 "status_request": Out(1),
                 "status_clear": Out(1),
                 "error": Out(len(Error)),
@@ -106,10 +109,10 @@ class Decoder(wiring.Component):
         # ---- header registers
         header = Signal(8 * HEADER_BYTES)
         index = Signal(range(max(header_beats, LAYER_BYTES // beat_bytes) + 1))
-        header_last, header_holes, header_complete = Signal(), Signal(), Signal()
+        header_last, header_holes = Signal(), Signal()
         opcode, clear = header[16:24], header[24 : 24 + len(HeaderFlag)]
         address, length = header[64:96], header[96:128]
-        m.d.comb += self.sequence.eq(Mux(header_complete, header[32:48], 0))
+        m.d.comb += [self.sequence.eq(header[32:48]), self.error_sequence.eq(self.sequence)]
 
         # ---- commit bits and who uses which half
         valid = {name: Signal(2, name=f"{name}_valid") for name in _NAMES}
@@ -136,7 +139,9 @@ class Decoder(wiring.Component):
 
         # ---- memory packets
         words_left = Signal(range(max(port.half for port in self.ports) + 1))
-        beats_left = Signal(33 - beat_shift)
+        # Longer packets are refused for their range, so their beats need not be counted.
+        longest = max(LAYER_BYTES, *(port.half * port.stride_bits // 8 for port in self.ports))
+        beats_left = Signal(range((longest >> beat_shift) + 2))
         kind = Signal(range(3))
         target_half = Signal()
         closing, flush = Signal(), Signal()
@@ -170,8 +175,8 @@ class Decoder(wiring.Component):
         with m.FSM():
             with m.State("HEADER"):
                 m.d.comb += self.s_axis_tready.eq(self.enable | (index != 0))
-                m.d.comb += flush.eq(1)
-                m.d.sync += [header_complete.eq(0), closing.eq(0)]
+                m.d.comb += [flush.eq(1), self.error_sequence.eq(0)]
+                m.d.sync += closing.eq(0)
                 with m.If(accept):
                     m.d.sync += [
                         header.eq(Cat(header[config.stream_bits :], self.s_axis_tdata)),
@@ -180,27 +185,28 @@ class Decoder(wiring.Component):
                         index.eq(index + 1),
                     ]
                     with m.If(index == header_beats - 1):
-                        m.d.sync += [index.eq(0), header_complete.eq(1)]
+                        m.d.sync += index.eq(0)
                         m.next = "MEASURE"
                     with m.Elif(self.s_axis_tlast):
                         m.d.sync += index.eq(0)
                         m.d.comb += fail(Error.EARLY_TLAST)
 
             with m.State("MEASURE"):
-                m.d.sync += beats_left.eq((length + (beat_bytes - 1)) >> beat_shift)
+                m.d.sync += beats_left.eq((length[: longest.bit_length()] + (beat_bytes - 1)) >> beat_shift)
                 m.d.sync += unsupported.eq(0)
                 with m.Switch(opcode):
                     for i, port in enumerate(self.ports):
                         stride = port.stride_bits // 8
                         words = length >> (stride.bit_length() - 1)
-                        offset = address[: halves[_NAMES[i]]]
+                        half_bits = halves[_NAMES[i]]
+                        beyond = words[half_bits + 1 :].any() | address[half_bits + 1 :].any()
                         with m.Case(int(port.opcode)):
                             m.d.sync += [
                                 kind.eq(i),
                                 words_left.eq(words),
                                 bad_length.eq((length == 0) | ((length & (stride - 1)) != 0)),
-                                bad_range.eq((address >= port.words) | (words + offset > port.half)),
-                                target_half.eq(address[halves[_NAMES[i]]]),
+                                bad_range.eq(beyond | (words[: half_bits + 1] + address[:half_bits] > port.half)),
+                                target_half.eq(address[half_bits]),
                             ]
                     for other, size in ((Opcode.CONFIG, 4), (Opcode.LAYER, LAYER_BYTES), (Opcode.STATUS, 0)):
                         with m.Case(int(other)):
@@ -308,22 +314,26 @@ class Decoder(wiring.Component):
                                     if mask:
                                         with m.If((word & mask) != value):
                                             m.d.sync += unsupported.eq(1)
-                    payload("START")
+                    payload("WEIGH")
                     with m.If((beats_left == 1) | self.s_axis_tlast | ~whole):
                         m.d.sync += index.eq(0)
 
-            with m.State("START"):
-                ready = Signal()
-                m.d.comb += ready.eq(
+            ready, fits = Signal(), Signal()
+            with m.State("WEIGH"):
+                m.d.sync += fits.eq(in_range(layer, config))
+                m.d.sync += ready.eq(
                     valid["activation"].bit_select(input_half, 1)
                     & valid["weight"].bit_select(weight_half, 1)
                     & (~layer.post | valid["parameter"].bit_select(parameter_half, 1))
                 )
+                m.next = "START"
+
+            with m.State("START"):
                 with m.If(~self.configured):
                     m.d.comb += fail(Error.NOT_CONFIGURED)
                 with m.Elif(unsupported):
                     m.d.comb += fail(Error.UNSUPPORTED)
-                with m.Elif(~in_range(layer, config)):
+                with m.Elif(~fits):
                     m.d.comb += fail(Error.DESCRIPTOR)
                 with m.Elif(~ready):
                     m.d.comb += fail(Error.UNCOMMITTED)

@@ -15,8 +15,8 @@ DRAIN_SETS = 2
 class Engine(wiring.Component):
     """Static schedule of a layer: channel tiles outside, pixel tiles inside, blocks of `rows` cycles within.
 
-    In cycle j of a block it reads the block's word of the tile's pixel j and issues slot j of the dot products. A tile's last block waits
-    until one of the two drain buffers is free; nothing else ever stops it.
+    In cycle j of a block it reads the block's word of the tile's pixel j and issues slot j of the dot products. A tile's last
+    block waits until one of the two drain buffers is free; nothing else ever stops it.
 
     Parameters
     ----------
@@ -67,12 +67,16 @@ class Engine(wiring.Component):
         tile_address, next_tile = Signal(range(config.activation_words)), Signal(range(config.activation_words))
         tile_weights = Signal(range(config.weight_words))
         waiting = Signal(range(DRAIN_SETS + 1))
+        # What a comparison decides is decided one tile ahead, so that no long comparison stands in the path of a slot.
+        last_pixels, last_tile, one_tile_of_pixels = Signal(), Signal(), Signal()
+        last_block_index = Signal(range(max(config.max_k_words, 2)))
+        m.d.sync += [one_tile_of_pixels.eq(layer.pixels <= rows), last_block_index.eq(layer.k_words - 1)]
 
         issue, first_phase, last_phase, last_block = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             first_phase.eq(phase == 0),
             last_phase.eq(phase == rows - 1),
-            last_block.eq(block == layer.k_words - 1),
+            last_block.eq(block == last_block_index),
             self.stall.eq(running & first_phase & last_block & (waiting == DRAIN_SETS)),
             issue.eq(running & ~self.stall),
             self.zero.eq(pixels_left <= phase),
@@ -92,7 +96,6 @@ class Engine(wiring.Component):
         step = self.address + layer.input_stride
         after = Signal(range(config.activation_words))
         m.d.comb += after.eq(Mux(block == 0, step, next_tile))
-        last_pixels = pixels_left <= rows
         with m.If(self.start):
             m.d.sync += [
                 running.eq(1),
@@ -104,6 +107,8 @@ class Engine(wiring.Component):
                 self.address.eq(layer.input_address),
                 self.weight_address.eq(layer.weight_address),
                 tile_weights.eq(layer.weight_address),
+                last_pixels.eq(one_tile_of_pixels),
+                last_tile.eq(layer.n_tiles == 1),
             ]
         with m.Elif(issue):
             m.d.sync += [
@@ -122,11 +127,14 @@ class Engine(wiring.Component):
                             tile_address.eq(layer.input_address),
                             self.address.eq(layer.input_address),
                             tile_weights.eq(self.weight_address + 1),
-                            running.eq(tiles_left != 1),
+                            running.eq(~last_tile),
+                            last_tile.eq(tiles_left == 2),
+                            last_pixels.eq(one_tile_of_pixels),
                         ]
                     with m.Else():
                         m.d.sync += [
                             pixels_left.eq(pixels_left - rows),
+                            last_pixels.eq(pixels_left <= 2 * rows),
                             tile_address.eq(after),
                             self.address.eq(after),
                             self.weight_address.eq(tile_weights),

@@ -1,8 +1,9 @@
 """The layer descriptor as the gateware holds it, and what the machine checks before it runs one."""
 
-from amaranth.hdl import Const, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Signal, Value, signed
 from amaranth.lib import data
 
+from shiftforge.activation import ACTIVATION_KINDS
 from shiftforge.config import Config
 from shiftforge.packets import LAYER_FIELD, LAYER_FIELDS, LAYER_WORDS
 
@@ -30,12 +31,24 @@ def _between(value: Value, low: int, high: int) -> Value:
     return (value >= low) & (value <= high)
 
 
+def _bounds(low: Value, high: Value) -> Value:
+    """1 where both binary32 patterns are numbers and low <= high, -0 below +0."""
+
+    def order(bits: Value) -> Value:
+        return Value.cast(bits ^ Cat(bits[31].replicate(31), Const(0, 1))).as_signed()
+
+    infinity = 0x7F80_0000
+    return (low[:31] <= infinity) & (high[:31] <= infinity) & (order(low) <= order(high))
+
+
 def in_range(layer: data.View, config: Config) -> Value:
     """1 where every field of `layer` is one that the machine can run; refused as DESCRIPTOR otherwise.
 
-    K up to `max_k` is what keeps the accumulators from wrapping, so it is checked here, not trusted.
+    K up to `max_k` is what keeps the accumulators from wrapping, so it is checked here, not trusted; and a layer that overwrote
+    the half that it reads would give results that depend on timing.
     """
     last_k = config.max_k - (config.max_k_words - 1) * config.rows
+    half = (config.activation_words // 2).bit_length() - 1
     checks = [
         layer.pixels != 0,
         _between(layer.k_words, 1, config.max_k_words),
@@ -48,6 +61,8 @@ def in_range(layer: data.View, config: Config) -> Value:
         layer.output_address < config.activation_words,
         layer.weight_address < config.weight_words,
         layer.parameter_address < config.parameter_words,
+        layer.to_stream | (layer.input_address[half] != layer.output_address[half]),
+        ~layer.post | (layer.act_kind != ACTIVATION_KINDS.index("clamp")) | _bounds(layer.clamp_lo, layer.clamp_hi),
     ]
     good: Value = Const(1, 1)
     for check in checks:

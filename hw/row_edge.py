@@ -11,8 +11,8 @@ from shiftforge.config import Config
 class RowEdge(wiring.Component):
     """Activation code to two's complement fixed point and non-finite marks.
 
-    ``x = significand << max(exponent field, 1) - 1``, negated by the sign: every finite value exactly, subnormals included, in units of
-    ``2**lsb_exponent``. Latency `timing.ROW_EDGE`: fine shift, coarse shift, negation. Integers pass through.
+    ``x = significand << max(exponent field, 1) - 1``, negated by the sign: every finite value exactly, subnormals included, in
+    units of ``2**lsb_exponent``. Latency `timing.ROW_EDGE`: fine shift, coarse shift, negation. Integers pass through.
 
     Parameters
     ----------

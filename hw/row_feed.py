@@ -22,9 +22,7 @@ class RowFeed(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        super().__init__(
-            {"load": In(1), "word": In(config.activation_word_bits), "code": Out(config.activation.bits)}
-        )
+        super().__init__({"load": In(1), "word": In(config.activation_word_bits), "code": Out(config.activation.bits)})
 
     @property
     def module_name(self) -> str:

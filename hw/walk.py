@@ -1,6 +1,6 @@
 """Tile walk: the order in which a layer's results leave the drain buffers."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,17 +14,15 @@ class TileWalk(wiring.Component):
     Members
     -------
     layer, start : In
+        The descriptor must stand two cycles before `start`.
     step : In(1)
         Go to the next step.
     row, group : Out
         Of the step under way.
-    last_group : Out(1) ; last_pixel : Out(1)
-        The row's last group; the channel tile's last row.
     last_tile : Out(1)
         The channel tile is the layer's last.
-    row_end, tile_end : Out(1)
-        The step is its row's, or its tile's, last.
-    layer_end : Out(1)
+    row_end, tile_end, pass_end, layer_end : Out(1)
+        The step is the last of its row, of its tile, of its channel tile, of the layer.
     """
 
     def __init__(self, config: Config):
@@ -48,31 +46,42 @@ class TileWalk(wiring.Component):
         m = Module()
         config, layer = self.config, self.layer
         lanes = config.lanes
+        # What a comparison decides is decided one step ahead, so that no long comparison stands in the path of a step.
         pixels_left, tiles_left = Signal(24), Signal(16)
-        tail_groups = Signal(range(config.groups + 1))
-        last_pixel = pixels_left == 1
+        last_pixel, last_tile, one_pixel = Signal(), self.last_tile, Signal()
+        last_group, tail_group = Signal(range(max(config.groups, 2))), Signal(range(max(config.groups, 2)))
         m.d.comb += [
-            tail_groups.eq((layer.n_tail + (lanes - 1)) >> (lanes.bit_length() - 1)),
-            self.last_tile.eq(tiles_left == 1),
-            self.row_end.eq(self.group == Mux(self.last_tile, tail_groups, config.groups) - 1),
+            self.row_end.eq(self.group == last_group),
             self.tile_end.eq(self.row_end & ((self.row == config.rows - 1) | last_pixel)),
             self.pass_end.eq(self.row_end & last_pixel),
-            self.layer_end.eq(self.pass_end & self.last_tile),
+            self.layer_end.eq(self.pass_end & last_tile),
         ]
+        m.d.sync += [
+            tail_group.eq(((layer.n_tail + (lanes - 1)) >> (lanes.bit_length() - 1)) - 1),
+            one_pixel.eq(layer.pixels == 1),
+        ]
+
+        def enter_tile(is_last: ValueLike) -> None:
+            m.d.sync += [last_tile.eq(is_last), last_group.eq(Mux(is_last, tail_group, config.groups - 1))]
+
         with m.If(self.start):
             m.d.sync += [
                 self.row.eq(0),
                 self.group.eq(0),
                 pixels_left.eq(layer.pixels),
                 tiles_left.eq(layer.n_tiles),
+                last_pixel.eq(one_pixel),
             ]
+            enter_tile(layer.n_tiles == 1)
         with m.Elif(self.step):
             m.d.sync += self.group.eq(Mux(self.row_end, 0, self.group + 1))
             with m.If(self.row_end):
                 m.d.sync += [
                     self.row.eq(Mux(self.tile_end, 0, self.row + 1)),
                     pixels_left.eq(Mux(last_pixel, layer.pixels, pixels_left - 1)),
+                    last_pixel.eq(Mux(last_pixel, one_pixel, pixels_left == 2)),
                 ]
             with m.If(self.pass_end):
                 m.d.sync += tiles_left.eq(tiles_left - 1)
+                enter_tile(tiles_left == 2)
         return m
