@@ -24,17 +24,17 @@ def register(m: Module, value: ValueLike, name: str) -> Signal:
 
 def delayed(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
     """`value` `cycles` cycles later: registers, or when long `Delay` lines, submodules ``<name>_delay_<n>`` of `m`."""
-    value = Value.cast(value)
+    result = Value.cast(value)
     part = 0
-    while cycles >= SHORTEST_IN_MEMORY and len(value) >= NARROWEST_IN_MEMORY:
+    while cycles >= SHORTEST_IN_MEMORY and len(result) >= NARROWEST_IN_MEMORY:
         # One bank of LUT RAM each: a deeper ring would need multiplexers behind it.
         step = min(cycles, LONGEST_IN_MEMORY)
-        m.submodules[f"{name}_delay_{part}"] = line = Delay(len(value), step)
-        m.d.comb += line.i.eq(value)
-        value, cycles, part = line.o, cycles - step, part + 1
+        m.submodules[f"{name}_delay_{part}"] = line = Delay(len(result), step)
+        m.d.comb += line.i.eq(result)
+        result, cycles, part = line.o, cycles - step, part + 1
     for i in range(cycles):
-        value = register(m, value, f"{name}_{i + 1}")
-    return value
+        result = register(m, result, f"{name}_{i + 1}")
+    return result
 
 
 class Delay(wiring.Component):

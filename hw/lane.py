@@ -176,9 +176,9 @@ class Lane(wiring.Component):
         infinite, both = positive | negative_infinity, positive & negative_infinity
         special = Cat(Mux(infinite, negative_infinity, negative), nan | both, infinite, both & ~nan)
         special = delayed(m, special, wait, "special")
-        return Cat(special[:3], exponent, normalize.result), special[3]
+        return Value.cast(Cat(special[:3], exponent, normalize.result)), Value.cast(special[3])
 
 
 def _value_of(unit: Round | Activate) -> Value:
     """The ports that hold a value on its way to a rounding, as one word."""
-    return Cat(unit.sign, unit.nan, unit.inf, unit.exponent, unit.significand)
+    return Value.cast(Cat(unit.sign, unit.nan, unit.inf, unit.exponent, unit.significand))

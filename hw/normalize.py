@@ -11,9 +11,9 @@ from shiftforge import timing
 def jam(value: Value, width: int) -> Value:
     """The upper `width` bits of `value`, all that is lost ORed into the lowest (a sticky bit); zeros appended if it is short."""
     if len(value) <= width:
-        return Cat(Const(0, width - len(value)), value) if len(value) < width else value
+        return Value.cast(Cat(Const(0, width - len(value)), value))
     lost = len(value) - width + 1
-    return Cat(value[:lost].any(), value[lost:])
+    return Value.cast(Cat(value[:lost].any(), value[lost:]))
 
 
 class Normalize(wiring.Component):
@@ -66,7 +66,7 @@ class Normalize(wiring.Component):
                 distance = 1 << level
                 shift = Signal(name=f"shift_{distance}")
                 m.d.comb += shift.eq(~value[max(0, len(value) - distance) :].any() & self._affords(left, level, places))
-                places = Cat(shift, places)
+                places = Value.cast(Cat(shift, places))
                 kept = value[: max(0, len(value) - distance)]
                 value = Mux(shift, Cat(Const(0, min(distance, len(value))), kept), value)
                 # What lies below the reach of the remaining shifts can only be sticky.
@@ -75,9 +75,9 @@ class Normalize(wiring.Component):
                     value = jam(value, reach)
             last = group[-1]
             if self.budget_bits:
-                left = Cat(left[:last], (left[last:] - places)[: self.budget_bits - last])
+                left = Value.cast(Cat(left[:last], (left[last:] - places)[: self.budget_bits - last]))
             else:
-                left = Cat(places, left)
+                left = Value.cast(Cat(places, left))
             value, left = register(m, value, f"value_{last}"), register(m, left, f"left_{last}")
         m.d.comb += [self.result.eq(jam(value, self.result_width)), self.left.eq(left)]
         return m

@@ -121,7 +121,9 @@ def make_batch(rng: np.random.Generator, config: Config, size: int) -> Batch:
     """A random batch: half of them with exponents where the destination's range ends, a few with specials."""
     to_activation, post = bool(rng.integers(0, 2)), bool(rng.integers(0, 2))
     to = config.activation if to_activation else config.output
-    exponent_bias = int(rng.choice((0, rng.integers(-8, 9), rng.integers(-128, 128), rng.choice((-128, 127)))))
+    exponent_bias = int(
+        rng.choice([0, int(rng.integers(-8, 9)), int(rng.integers(-128, 128)), int(rng.choice((-128, 127)))])
+    )
     sums = _sums(rng, config, to, exponent_bias, size)
     seen = np.zeros(size, np.int64)
     if config.activation.flag_bits:
@@ -219,7 +221,7 @@ async def equals_the_golden_model(dut) -> None:
             )
         parts = [slice(i, i + 1) for i in range(FLAGS_CHECKED_ONE_BY_ONE)] + [slice(FLAGS_CHECKED_ONE_BY_ONE, None)]
         for part in parts:
-            raised = tuple(bool(flag) for flag in found[part, 1:].any(axis=0))
+            raised = tuple(bool(found[part, i].any()) for i in (1, 2, 3))
             _, flags = batch.expected(config, part)
             assert raised == (flags.nv, flags.of, flags.nx), (
                 f"flags (nv, of, nx) of {part} of batch {number} must be {flags}, not {raised}: sums {batch.sums[part][:4]}, "
