@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from shiftforge.commands.frame import Parser
 from shiftforge.errors import InputError, ShiftForgeError
 
-COMMANDS = ("doctor", "train", "generate", "gemm", "compile", "run", "compare", "synth")
+COMMANDS = ("doctor", "train", "generate", "gemm", "compile", "run", "compare", "sim", "synth")
 """In the order in which the help lists them."""
 
 INTERRUPTED = 130

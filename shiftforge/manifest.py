@@ -1,4 +1,4 @@
-"""The manifest beside generated Verilog: what the machine is, how wide everything in it is, and what every file was. Pure Python."""
+"""The manifest beside generated Verilog: what the machine is, how wide everything is, what every file was. Pure Python."""
 
 import hashlib
 import json
@@ -91,7 +91,7 @@ def read_manifest(directory: Path) -> dict[str, object] | None:
     try:
         described = json.loads(read_text(path, "manifest"))
         int(described["hash"], 16)
-        dict((entry["name"], entry["sha256"]) for entry in described["files"])
+        {entry["name"]: entry["sha256"] for entry in described["files"]}
     except (ValueError, KeyError, TypeError):
         raise InputError(f"manifest must be a whole {MANIFEST} of `shiftforge generate`, not {str(path)!r}") from None
     return cast("dict[str, object]", described)

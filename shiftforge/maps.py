@@ -82,9 +82,11 @@ def packets_markdown() -> str:
         (
             "# Packets",
             _GENERATED.format(source="shiftforge/packets.py"),
-            "Both streams carry packets of whole beats, each ended by one tlast: a header of "
-            f"{HEADER_BYTES} bytes, `length` bytes of payload, zeros to the end of the beat. All fields are little-endian. "
-            "What the machine does with them is in [architecture.md](architecture.md).",
+            (
+                "Both streams carry packets of whole beats, each ended by one tlast: a header of "
+                f"{HEADER_BYTES} bytes, `length` bytes of payload, zeros to the end of the beat. All fields are little-endian. "
+                "What the machine does with them is in [architecture.md](architecture.md)."
+            ),
             "## Header",
             _table(("byte", "bytes", "field", "meaning"), header),
             "## Opcodes",
@@ -92,8 +94,10 @@ def packets_markdown() -> str:
             _table(("opcode", "name", "meaning"), opcodes),
             f"## Layer descriptor\n\nThe payload of LAYER: {LAYER_WORDS} words of 32 bits, {LAYER_BYTES} bytes.",
             _table(("word", "bits", "field", "meaning"), layer),
-            f"## Status reply\n\nThe payload of STATUS_REPLY: {len(STATUS_FIELDS)} words of 32 bits, {STATUS_BYTES} bytes, all "
-            "sampled in the cycle in which the reply begins.",
+            (
+                f"## Status reply\n\nThe payload of STATUS_REPLY: {len(STATUS_FIELDS)} words of 32 bits, {STATUS_BYTES} bytes, all "
+                "sampled in the cycle in which the reply begins."
+            ),
             _table(("byte", "field", "meaning"), status) + "\n",
         )
     )
@@ -108,8 +112,10 @@ def registers_markdown() -> str:
         (
             "# Registers",
             _GENERATED.format(source="shiftforge/registers.py"),
-            f"AXI4-Lite, {ADDRESS_BITS} address bits, registers of 32 bits. An address that is not listed, and a write to a "
-            "read-only register, answers SLVERR. `w1c`: write 1 to clear a bit.",
+            (
+                f"AXI4-Lite, {ADDRESS_BITS} address bits, registers of 32 bits. An address that is not listed, and a write to a "
+                "read-only register, answers SLVERR. `w1c`: write 1 to clear a bit."
+            ),
             _table(("address", "name", "access", "meaning"), registers),
             "## Errors\n\nBits of the ERRORS register and of `errors` in the status reply.",
             _table(("bit", "name", "meaning"), errors),

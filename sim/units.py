@@ -1,0 +1,189 @@
+"""The table of cocotb benches: which Verilog each one needs, and with which parameters it runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from shiftforge.config import Config, from_dict
+from shiftforge.errors import InputError
+from sim.runner import DEFAULT_TIMEOUT, Simulator, build_design
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Verilog of one unit: `public` are internal signals that the bench reads, as (module, variable)."""
+
+    sources: list[Path]
+    top: str
+    public: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One bench.
+
+    Parameters
+    ----------
+    name, text : str
+        What the command line calls it, and what it shows.
+    module : str
+        The cocotb test module.
+    config : Config
+        Small, so that build and run take seconds.
+    prepare : callable
+        Writes the Verilog into a folder.
+    parameters : mapping
+        For the bench, besides the configuration and the seed.
+    """
+
+    name: str
+    text: str
+    module: str
+    config: Config
+    prepare: Callable[[Config, Path], Prepared]
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+
+def _config(rows: int, cols: int, activation: str, output: str, weight_bits: int, max_k: int = 21) -> Config:
+    array = {"rows": rows, "cols": cols, "activation": activation, "output": output, "weight_bits": weight_bits}
+    return from_dict({"array": {**array, "max_k": max_k}})
+
+
+def _write(folder: Path, name: str, unit: object) -> Path:
+    from amaranth.back import verilog
+
+    path = folder / f"{name}.v"
+    path.write_text(verilog.convert(unit, name=name, strip_internal_attrs=True, emit_src=False), encoding="utf-8")
+    return path
+
+
+def _row_edge(config: Config, folder: Path) -> Prepared:
+    from hw.row_edge import RowEdge
+
+    return Prepared([_write(folder, "row_edge", RowEdge(config))], "row_edge")
+
+
+def _pe(config: Config, folder: Path) -> Prepared:
+    from hw.pe import PE
+    from sim.benches.array import register_names
+
+    return Prepared([_write(folder, "pe", PE(config))], "pe", tuple(("pe", name) for name in register_names(config)))
+
+
+def _array(config: Config, folder: Path) -> Prepared:
+    from hw.array import Array
+    from sim.benches.array import register_names
+
+    array = Array(config)
+    name = array.pe.module_name
+    sources = [_write(folder, name, array.pe), _write(folder, "array", array)]
+    return Prepared(sources, "array", tuple((name, register) for register in register_names(config)))
+
+
+def _lane(config: Config, folder: Path) -> Prepared:
+    from hw.lane import Lane
+
+    return Prepared([_write(folder, "lane", Lane(config))], "lane")
+
+
+def _top(config: Config, folder: Path) -> Prepared:
+    from hw.top import TOP_NAME
+    from hw.verilog import emit
+
+    return Prepared(emit(config, folder), TOP_NAME)
+
+
+UNITS = MappingProxyType(
+    {
+        unit.name: unit
+        for unit in (
+            Unit(
+                "row_edge",
+                "every code of fp16 to fixed point",
+                "sim.benches.row_edge",
+                _config(1, 1, "fp16", "fp16", 3),
+                _row_edge,
+            ),
+            Unit(
+                "pe",
+                "every register on every cycle, random inputs",
+                "sim.benches.pe",
+                _config(1, 1, "fp16", "fp32", 4),
+                _pe,
+                {"cycles": 2000},
+            ),
+            Unit(
+                "array",
+                "every register of every PE on every cycle, 2x3",
+                "sim.benches.array",
+                _config(2, 3, "fp16", "fp32", 3),
+                _array,
+            ),
+            Unit(
+                "lane",
+                "round, scale, bias, activation, round: codes and flags",
+                "sim.benches.lane",
+                _config(4, 4, "fp16", "fp16", 3, 300),
+                _lane,
+                {"batches": 60, "size": 160},
+            ),
+            Unit(
+                "top",
+                "packets against the emulator under random pauses, registers, resets, broken packets, 3x2",
+                "sim.benches.top",
+                _config(3, 2, "int8", "int16", 3, 8),
+                _top,
+            ),
+        )
+    }
+)
+"""By name, from the inside out."""
+
+
+def unit_named(name: str) -> Unit:
+    """The bench of that name; `InputError` lists the names otherwise."""
+    try:
+        return UNITS[name]
+    except KeyError:
+        raise InputError(f"unit must be one of {', '.join(UNITS)}, not {name!r}") from None
+
+
+def run_unit(
+    unit: Unit,
+    folder: Path,
+    *,
+    config: Config | None = None,
+    simulator: Simulator = "verilator",
+    waves: bool = False,
+    seed: int = 1,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Path:
+    """Write the unit's Verilog into `folder` (which exists), build it, run its bench; returns the log.
+
+    Parameters
+    ----------
+    config : Config or None
+        Instead of the unit's own.
+
+    Raises
+    ------
+    CheckFailed
+        When the bench found a difference.
+    ToolError
+        When the simulator is missing, fails or does not end in time.
+    """
+    config = config or unit.config
+    prepared = unit.prepare(config, folder)
+    build = folder / "build"
+    design = build_design(
+        prepared.sources,
+        prepared.top,
+        build,
+        simulator=simulator,
+        waves=waves,
+        public=prepared.public,
+        timeout=timeout,
+    )
+    parameters = {"config": config.to_dict(), "seed": seed, **unit.parameters}
+    return design.run(unit.module, parameters=parameters, name="bench", timeout=timeout, seed=seed)
