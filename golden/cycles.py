@@ -21,6 +21,8 @@ from shiftforge.transport import Pattern, wait_table
 _HEADER_ERRORS = Error.MAGIC | Error.OPCODE | Error.LENGTH | Error.ADDRESS
 _CHECK = 2
 """Cycles from a header's last beat to the check of it."""
+_WEIGH = 2
+"""Cycles in which a layer's descriptor is weighed, after its last beat."""
 
 
 def next_cycle(pattern: Pattern) -> Next:
@@ -134,7 +136,7 @@ class CycleModel:
             self._now = self._accept(self._now) + 1
         self._drain(left - wanted)
         if opcode == Opcode.LAYER and not refused:
-            self._now += 1
+            self._now += _WEIGH
             if outcome.layer is not None:
                 self._start(outcome.layer)
         return {}

@@ -1,0 +1,157 @@
+"""The cycle model by itself: schedules worked out by hand, counters, patterns (tests/sim/test_machine.py has the gateware)."""
+
+import time
+
+import numpy as np
+import pytest
+
+from golden.cycles import predict
+from golden.emulator import EmulatorTransport
+from golden.schedule import DRAIN_SETS, tile_latency
+from shiftforge import timing
+from shiftforge.config import Config, from_dict
+from shiftforge.errors import InputError
+from shiftforge.packets import Header, Opcode, decode_status, encode_layer, memory_ports, packet
+from shiftforge.transport import random_pattern
+
+
+def config(rows: int = 2, cols: int = 3, stream_bits: int = 64, output: str = "fp32", max_k: int = 40) -> Config:
+    return from_dict(
+        {
+            "array": {
+                "rows": rows,
+                "cols": cols,
+                "activation": "fp16",
+                "output": output,
+                "weight_bits": 3,
+                "max_k": max_k,
+            },
+            "interface": {"stream_bits": stream_bits},
+        }
+    )
+
+
+def send(cfg: Config, opcode: Opcode, payload: bytes = b"", address: int = 0) -> bytes:
+    return packet(Header(opcode, 7, address, len(payload)), payload, cfg.stream_bits)
+
+
+def load(cfg: Config, index: int, words: int, address: int = 0) -> bytes:
+    port = memory_ports(cfg)[index]
+    return send(cfg, port.opcode, bytes(words * port.stride_bits // 8), address)
+
+
+def setup(cfg: Config) -> list[bytes]:
+    return [
+        send(cfg, Opcode.CONFIG, cfg.hash.to_bytes(4, "little")),
+        *(load(cfg, index, 1, half * memory_ports(cfg)[index].half) for index in range(3) for half in (0, 1)),
+    ]
+
+
+def layer(cfg: Config, **fields: int) -> bytes:
+    base = {"pixels": 1, "k_words": 1, "k_tail": 1, "n_tiles": 1, "n_tail": 1, "to_stream": 1, "result_bytes": 4}
+    return send(cfg, Opcode.LAYER, encode_layer({**base, **fields}))
+
+
+def test_an_unknown_packet_takes_its_beats_and_the_check() -> None:
+    cfg = config()
+    bad = packet(Header(99, 1, 0, 16), bytes(16), 64)
+    ask = send(cfg, Opcode.STATUS)
+    got = predict(cfg, [bad, ask])
+    # Two header beats, two cycles of checks, two beats to drain; the next header at once; status: 2 + 6 beats of 64 bits.
+    assert got.input_beats.tolist() == [0, 1, 4, 5, 6, 7]
+    assert got.output_beats.tolist() == [11, 12, 13, 14, 15, 16, 17, 18]
+    assert got.cycles == 19
+
+
+@pytest.mark.parametrize("stream_bits", [32, 64, 128])
+def test_loading_is_one_word_or_one_beat_a_cycle(stream_bits: int) -> None:
+    """The scarcer one: 9-bit weight words in 16 bits, 64-bit parameters, 32-bit activations."""
+    cfg = config(stream_bits=stream_bits)
+    ask = send(cfg, Opcode.STATUS)
+    for index in range(3):
+        stride = memory_ports(cfg)[index].stride_bits
+        beats = predict(cfg, [load(cfg, index, 32), ask]).input_beats
+        header = 128 // stream_bits
+        payload = beats[header : header + 32 * stride // stream_bits]
+        assert set(np.diff(payload)) == {max(1, stream_bits // stride)}
+        assert payload[0] == header - 1 + 3
+
+
+def test_a_layer_by_hand() -> None:
+    """One tile to the stream: the header leaves at once, the result after feed, array, read-out, drain and lanes."""
+    cfg = config()
+    packets = [*setup(cfg), layer(cfg, k_words=3)]
+    got = predict(cfg, packets)
+    start = got.input_beats[-1] + 3
+    assert got.output_beats.tolist()[:2] == [start + 2, start + 3]
+    last_slot = start + 3 * cfg.rows
+    step = last_slot + tile_latency(cfg) + 1
+    beat = step + timing.DRAIN_READ + timing.lane(cfg) + 1
+    assert got.output_beats[2] == beat + 1
+    assert got.counters["slots"] == 3 * cfg.rows
+    assert got.counters["busy_cycles"] == got.output_beats[-1] - start + 1
+
+
+def test_the_drain_stalls_tiles_that_are_too_short() -> None:
+    """K of one word leaves the drain behind; K of many words does not wait for it."""
+    cfg = config(rows=4, cols=8)
+    short = {"pixels": 64, "n_tail": 8, "to_stream": 0, "output_address": memory_ports(cfg)[2].half}
+    stalled = predict(cfg, [*setup(cfg), layer(cfg, **short)]).counters
+    steps_per_tile = cfg.rows * cfg.groups
+    tiles = 64 // cfg.rows
+    assert stalled["stall_drain"] > (tiles - DRAIN_SETS) * (steps_per_tile - cfg.rows) - tile_latency(cfg)
+    assert predict(cfg, [*setup(cfg), layer(cfg, **short, k_words=10)]).counters["stall_drain"] == 0
+
+
+def test_patterns_move_beats_and_fill_the_stall_counters() -> None:
+    cfg = config()
+    rng = np.random.default_rng(3)
+    packets = [*setup(cfg), layer(cfg, pixels=9, n_tail=3, result_bytes=108), send(cfg, Opcode.STATUS)]
+    free = predict(cfg, packets)
+    valid, ready = random_pattern(rng, 37, 0.4), random_pattern(rng, 11, 0.3)
+    got = predict(cfg, packets, input_valid=valid, output_ready=ready)
+    assert len(got.input_beats) == len(free.input_beats)
+    assert got.cycles > free.cycles
+    assert np.all(ready[got.output_beats % len(ready)])
+    assert np.all(np.diff(got.input_beats) > 0)
+    assert got.counters["stall_output"] > free.counters["stall_output"] == 0
+    assert got.counters["stall_input"] > free.counters["stall_input"] == 0
+    later = predict(cfg, packets, start=100)
+    assert np.array_equal(later.input_beats, free.input_beats + 100)
+    assert later.counters["stall_input"] == 100
+
+
+def test_transfers_in_pieces_give_the_same_replies_but_for_the_clock() -> None:
+    """Answers wait for the transfer that expects them; a beat is never offered before its transfer begins."""
+    cfg = config()
+    packets = [*setup(cfg), layer(cfg, pixels=5, result_bytes=20), send(cfg, Opcode.STATUS)]
+    whole = EmulatorTransport(cfg).transfer(packets, 2)
+    device = EmulatorTransport(cfg)
+    first = device.transfer(packets[:-1], 0)
+    assert first.packets == []
+    assert first.cycles == first.input_beats[-1] + 1
+    second = device.transfer([], 1)
+    assert second.packets == whole.packets[:1]
+    third = device.transfer(packets[-1:], 1)
+    assert third.input_beats[0] == first.cycles + second.cycles
+    beats = np.concatenate([first.output_beats, second.output_beats, third.output_beats])
+    assert np.array_equal(beats[: len(second.output_beats)], whole.output_beats[: len(second.output_beats)])
+    a, b = (decode_status(reply[16:]) for reply in (whole.packets[1], third.packets[0]))
+    assert a["slots"] == b["slots"] == cfg.rows * 3
+    assert b["cycles"] > a["cycles"]
+
+
+def test_a_million_cycles_take_seconds() -> None:
+    cfg = config(rows=8, cols=8)
+    run = layer(cfg, pixels=1 << 17, n_tail=8, k_words=5, result_bytes=1 << 22)
+    started = time.process_time()
+    got = predict(cfg, [*setup(cfg), run])
+    assert got.cycles > 650_000
+    assert time.process_time() - started < 20
+
+
+def test_wrong_input_is_refused() -> None:
+    with pytest.raises(InputError, match="whole number of 8-byte beats"):
+        predict(config(), [bytes(12)])
+    with pytest.raises(InputError, match="must be true in at least one"):
+        predict(config(), [], input_valid=np.zeros(3, np.bool_))
