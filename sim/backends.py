@@ -1,6 +1,6 @@
 """One place that makes a device from what the user asks for: ``--backend``, ``--rtl-dir``, ``--stalls``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from shiftforge.config import Config
 from shiftforge.errors import InputError, NotBuiltError
 from shiftforge.manifest import require_manifest_hash
 from shiftforge.progress import SILENT, Progress
-from shiftforge.transport import Pattern, Transport, random_pattern
+from shiftforge.transport import Pattern, ProgressCallback, TransferResult, Transport, random_pattern
 from sim.design import cached_design
 from sim.rtl import RtlTransport, verilog_files
 
@@ -29,10 +29,8 @@ def check_backend(backend: str, rtl_dir: Path | None = None, stalls: int | None 
         raise NotBuiltError(f"backend must be one of {', '.join(BACKENDS)} in this version, not {backend!r}")
     if backend not in BACKENDS:
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
-    if backend != "rtl":
-        for option, value in (("--rtl-dir", rtl_dir), ("--stalls", stalls)):
-            if value is not None:
-                raise InputError(f"{option} must be given with the backend rtl, not with {backend!r}")
+    if backend != "rtl" and rtl_dir is not None:
+        raise InputError(f"--rtl-dir must be given with the backend rtl, not with {backend!r}")
     if stalls is not None and stalls < 0:
         raise InputError(f"--stalls must be a seed of 0 or more, not {stalls!r}")
 
@@ -44,6 +42,27 @@ def stall_patterns(seed: int | None) -> tuple[Pattern, Pattern]:
     rng = np.random.default_rng(seed)
     first, second = (random_pattern(rng, period, STALL_DENSITY) for period in _STALL_PERIODS)
     return first, second
+
+
+class FromCycleZero:
+    """Simulated Verilog whose first transfer begins in cycle 0: its configuration hash is read once, then it is reset.
+
+    Reading a register takes clock cycles; without them in between, prediction and simulation run cycle by cycle side by side.
+    """
+
+    def __init__(self, transport: RtlTransport) -> None:
+        self.name = transport.name
+        self._transport = transport
+        self._hash = transport.hardware_hash()
+        transport.reset()
+
+    def hardware_hash(self) -> int:
+        return self._hash
+
+    def transfer(
+        self, packets: Sequence[bytes], expected_packets: int, *, progress: ProgressCallback | None = None
+    ) -> TransferResult:
+        return self._transport.transfer(packets, expected_packets, progress=progress)
 
 
 @contextmanager
@@ -64,7 +83,7 @@ def open_transport(
     rtl_dir : Path or None
         For ``rtl``: what lies in this folder is simulated. None: Verilog is generated into the cache, unless it lies there.
     stalls : int or None
-        For ``rtl``: seed of random pauses on both streams.
+        Seed of random pauses on both streams; the golden backend predicts the cycles under the same pauses.
 
     Raises
     ------
@@ -77,7 +96,8 @@ def open_transport(
     """
     check_backend(backend, rtl_dir, stalls)
     if backend == "golden":
-        yield EmulatorTransport(config)
+        input_valid, output_ready = stall_patterns(stalls)
+        yield EmulatorTransport(config, input_valid=input_valid, output_ready=output_ready)
         return
     if rtl_dir is None:
         rtl_dir = cached_design(config, progress)
@@ -90,4 +110,4 @@ def open_transport(
             rtl_dir, stream_bits=config.stream_bits, input_valid=input_valid, output_ready=output_ready
         )
     with transport:
-        yield transport
+        yield FromCycleZero(transport)

@@ -1,4 +1,4 @@
-"""Golden against RTL, layer by layer, bit for bit; the first difference with the cycle in which its beat left."""
+"""Golden against RTL, layer by layer, bit for bit and cycle for cycle; the first difference and when it left."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,8 +48,10 @@ class LayerComparison:
         Codes compared, and how many of them differ.
     first : Difference or None
     golden_flags, rtl_flags : Flag
-    cycles : int
-        Of the RTL, for the network up to this layer.
+    predicted, cycles : int
+        Clock cycles of the cycle model and of the RTL, for the network up to this layer.
+    same_beats : bool
+        Whether every beat of both streams moved in the predicted cycle.
     """
 
     layer: str
@@ -58,14 +60,22 @@ class LayerComparison:
     first: Difference | None
     golden_flags: Flag
     rtl_flags: Flag
+    predicted: int
     cycles: int
+    same_beats: bool
 
     @property
     def equal(self) -> bool:
-        return self.differing == 0 and self.golden_flags == self.rtl_flags
+        timing = self.predicted == self.cycles and self.same_beats
+        return self.differing == 0 and self.golden_flags == self.rtl_flags and timing
 
     def sentence(self) -> str:
         """What is different, in one sentence."""
+        if self.first is None and self.golden_flags == self.rtl_flags:
+            return (
+                f"layer {self.layer!r} must take the predicted {self.predicted} cycles, beat by beat, and the RTL's {self.cycles} "
+                "differ, though every result is equal"
+            )
         if self.first is None:
             return (
                 f"layer {self.layer!r} must raise the flags {self.golden_flags!r} of the golden model, and the RTL raises "
@@ -114,6 +124,8 @@ def compare_program(
     Parameters
     ----------
     x_codes : codes (batch, features) of the activation format
+    golden, rtl : Transport
+        Both at the same cycle (`sim.backends.open_transport`), so that the beats can be compared.
 
     Raises
     ------
@@ -121,13 +133,14 @@ def compare_program(
         When the RTL refuses what the golden model accepts, or does not answer; the message names the layer.
     """
     done: list[LayerComparison] = []
-    recorder = Recorder(rtl)
-    reference = Accelerator(golden, program.config)
+    prediction, recorder = Recorder(golden), Recorder(rtl)
+    reference = Accelerator(prediction, program.config)
     for layer in program.graph.layers():
         part = program
         if layer is not program.graph.output:
             upto = program.graph.up_to(layer.name)
             part = assemble(upto, program.config, name=program.name, overflow=program.overflow)
+        prediction.results.clear()
         expected = reference.run_codes(part, x_codes)
         recorder.results.clear()
         try:
@@ -145,12 +158,27 @@ def compare_program(
             first = Difference(row, channel, int(expected[row, channel]), int(found[row, channel]), cycle)
         done.append(
             LayerComparison(
-                layer.name, differs.size, int(differs.sum()), first, reference.flags, device.flags, device.last_cycles
+                layer=layer.name,
+                results=differs.size,
+                differing=int(differs.sum()),
+                first=first,
+                golden_flags=reference.flags,
+                rtl_flags=device.flags,
+                predicted=reference.last_cycles,
+                cycles=device.last_cycles,
+                same_beats=_same_beats(prediction.results, recorder.results),
             )
         )
         if not done[-1].equal:
             break
     return done
+
+
+def _same_beats(predicted: Sequence[TransferResult], counted: Sequence[TransferResult]) -> bool:
+    return len(predicted) == len(counted) and all(
+        np.array_equal(p.input_beats, c.input_beats) and np.array_equal(p.output_beats, c.output_beats)
+        for p, c in zip(predicted, counted, strict=True)
+    )
 
 
 def _cycle_of(

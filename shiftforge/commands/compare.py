@@ -6,8 +6,9 @@ from shiftforge.commands.frame import Subparsers, add_command, add_json, print_j
 from shiftforge.commands.shared import add_backend, flag_names, load_values, transfer_progress
 
 _TEXT = """\
-Runs a batch on the golden model and on the Verilog and compares every layer's results bit for bit. At a difference it names
-the first differing layer, the index, both bit patterns and the cycle in which that result left. Exit code 1 then.
+Runs a batch on the golden model and on the Verilog and compares every layer's results bit for bit, and the clock cycle of
+every beat with its prediction. At a difference it names the first differing layer, the index, both bit patterns and the
+cycle in which that result left. Exit code 1 then.
 With --rtl-dir what lies in that folder is simulated, also after a change by hand."""
 _EXAMPLE = """\
 shiftforge compare digits.sfp --input digits.test.npz
@@ -28,7 +29,7 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare and print a line per layer; 0 when every bit is equal, else 1."""
     from shiftforge import program as programs
-    from shiftforge.errors import CheckFailed
+    from shiftforge.errors import CheckFailed, DeviceError
     from shiftforge.manifest import changed_files
     from shiftforge.progress import Progress
     from sim.backends import check_backend, open_transport
@@ -42,13 +43,16 @@ def run(args: argparse.Namespace) -> int:
     changed = [] if args.rtl_dir is None else changed_files(args.rtl_dir)
     if changed:
         progress.say(f"changed since `generate` wrote it: {', '.join(changed)}")
-    with open_transport("golden", config) as golden:
+    with open_transport("golden", config, stalls=args.stalls) as golden:
         x_codes = Accelerator(golden, config).encode_input(program, x)
-        with (
-            open_transport("rtl", config, rtl_dir=args.rtl_dir, stalls=args.stalls, progress=progress) as rtl,
-            transfer_progress(progress, f"{program.name} on rtl") as show,
-        ):
-            layers = compare_program(program, x_codes, golden, rtl, progress=show)
+        try:
+            with (
+                open_transport("rtl", config, rtl_dir=args.rtl_dir, stalls=args.stalls, progress=progress) as rtl,
+                transfer_progress(progress, f"{program.name} on rtl") as show,
+            ):
+                layers = compare_program(program, x_codes, golden, rtl, progress=show)
+        except DeviceError as error:
+            raise CheckFailed(f"the RTL must answer as the golden model does, but: {error}") from None
     bad = [layer for layer in layers if not layer.equal]
     if args.json:
         print_json(
@@ -64,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
                         "equal": layer.equal,
                         "results": layer.results,
                         "differing": layer.differing,
+                        "predicted_cycles": layer.predicted,
                         "cycles": layer.cycles,
+                        "same_beats": layer.same_beats,
                         "golden_flags": flag_names(layer.golden_flags),
                         "rtl_flags": flag_names(layer.rtl_flags),
                         "first": None
@@ -82,12 +88,18 @@ def run(args: argparse.Namespace) -> int:
         )
         return CheckFailed.exit_code if bad else 0
     rows = [
-        [layer.layer, f"{layer.results:,}", "every bit equal" if layer.equal else "DIFFERENT", f"{layer.cycles:,}"]
+        [
+            layer.layer,
+            f"{layer.results:,}",
+            "every bit equal" if layer.first is None else f"{layer.differing:,} differ",
+            f"{layer.predicted:,}",
+            f"{layer.cycles:,}{'' if layer.same_beats else ', beats differ'}",
+        ]
         for layer in layers
     ]
     print_table(
         f"{program.name}: golden model against RTL, {len(x_codes)} inputs",
-        ["up to layer", "results", "found", "cycles"],
+        ["up to layer", "results", "found", "cycles predicted", "counted"],
         rows,
     )
     if bad:
