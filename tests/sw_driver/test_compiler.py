@@ -12,8 +12,8 @@ from shiftforge.activation import Activation
 from shiftforge.errors import CheckFailed, InputError
 from shiftforge.formats import FORMATS
 from shiftforge.graph import Activate, Affine, Graph, Input, Linear
-from shiftforge.packets import Opcode
-from sw_driver import layout
+from shiftforge.packets import Opcode, decode_layer
+from sw_driver import layout, stream
 from sw_driver.accelerator import Accelerator
 from sw_driver.compiler.check import check_passes
 from sw_driver.compiler.fold import fold
@@ -162,6 +162,35 @@ def test_resident_weights_are_one_packet_for_each_half():
         (Opcode.WEIGHTS, 32),
         (Opcode.PARAMETERS, 0),
     ]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_loads_never_wait_for_the_layer_before(depth):
+    """What is loaded between two layers goes to halves that the layer before neither reads nor writes: double buffering."""
+    rng = np.random.default_rng(depth)
+    config = config_of(4, 6, activation_words=128, weight_words=128, parameter_words=128)
+    program = assemble(network(rng, [40, 33, 29, 40][: depth + 1]), config)
+    codes = rng.integers(0, 1 << 16, (30, 40)).astype(np.uint16)
+    sends = [send for chunk in stream.batch(config, program.recipe, codes) for send in chunk]
+    sizes = {Opcode.WEIGHTS: 64, Opcode.PARAMETERS: 64, Opcode.ACTIVATIONS: 64}
+    used: set[tuple[Opcode, int]] = set()
+    overlapping = 0
+    for send in sends:
+        if send.opcode == Opcode.LAYER:
+            fields = decode_layer(send.payload)
+            used = {
+                (Opcode.WEIGHTS, fields["weight_address"] // 64),
+                (Opcode.PARAMETERS, fields["parameter_address"] // 64),
+                (Opcode.ACTIVATIONS, fields["input_address"] // 64),
+            }
+            if not fields["to_stream"]:
+                used.add((Opcode.ACTIVATIONS, fields["output_address"] // 64))
+        elif (send.opcode, send.address // sizes[send.opcode]) in used:
+            overlapping += 1
+            # Only where an odd number of pieces makes a chunk begin with the half that the one before ended with.
+            assert len(program.recipe.steps) % 2 == 1
+            assert send.opcode != Opcode.ACTIVATIONS
+    assert (overlapping > 0) == (len(program.recipe.steps) % 2 == 1)
 
 
 def test_the_report_counts():
