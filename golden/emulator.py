@@ -138,8 +138,15 @@ class EmulatorTransport:
     def __init__(self, config: Config, *, input_valid: Pattern = None, output_ready: Pattern = None) -> None:
         self.name = "golden"
         self.emulator = Emulator(config)
+        self._patterns = input_valid, output_ready
+        self.reset()
+
+    def reset(self) -> None:
+        """Reset the device and begin again at cycle 0; the memories keep what they hold."""
+        self.emulator.reset()
         self.cycle = 0
-        self._clock = CycleModel(config, input_valid=input_valid, output_ready=output_ready)
+        input_valid, output_ready = self._patterns
+        self._clock = CycleModel(self.emulator.config, input_valid=input_valid, output_ready=output_ready)
         self._answers: list[tuple[int, bytes]] = []  # with the cycle of their end, those not delivered yet
         self._shown = 0  # output beats of transfers before
 

@@ -1,0 +1,161 @@
+"""Random stimulus for whole machines: programs of good and broken packets, with any descriptor that the machine runs."""
+
+import struct
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from shiftforge.config import Config, ceil_div
+from shiftforge.packets import HEADER_BYTES, Header, HeaderFlag, Opcode, encode_layer, memory_ports, packet
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+_FLOATS = np.array([0.0, -0.0, 1.0, -1.0, 0.5, 2.0**-130, 3e38, np.inf, np.nan], np.float32)
+_MOST_WORDS = 40
+
+
+class Programs:
+    """Makes packets, numbered in order, from one generator: the same seed gives the same bytes.
+
+    Every layer is one that the machine defines: a layer never reads the half that it writes. Where its addresses run over the end
+    of a half they wrap, operands may be memory that no packet has filled, and result rows may overlap.
+
+    Parameters
+    ----------
+    config : Config
+    rng : numpy Generator
+    """
+
+    def __init__(self, config: Config, rng: np.random.Generator) -> None:
+        self.config = config
+        self.rng = rng
+        self._sequence = 0
+        self._beat = config.stream_bits // 8
+
+    def _integer(self, low: int, high: int) -> int:
+        """Uniform, both ends included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def send(self, opcode: int, payload: bytes = b"", address: int = 0, flags: int = 0) -> bytes:
+        """A well-formed packet with the next sequence number."""
+        self._sequence += 1
+        header = Header(opcode, self._sequence, address, len(payload), flags)
+        return packet(header, payload, self.config.stream_bits)
+
+    def configure(self) -> bytes:
+        """The packet with the right hash."""
+        return self.send(Opcode.CONFIG, self.config.hash.to_bytes(4, "little"))
+
+    def status(self) -> bytes:
+        """A status request; half of them clear."""
+        return self.send(Opcode.STATUS, flags=self._integer(0, 1) * int(HeaderFlag.CLEAR))
+
+    def load(self, index: int, half: int | None = None) -> bytes:
+        """Random words into a random place of a memory: 0 weights, 1 parameters, 2 activations."""
+        port = memory_ports(self.config)[index]
+        words = self._integer(1, min(port.half, _MOST_WORDS))
+        half = self._integer(0, 1) if half is None else half
+        address = half * port.half + self._integer(0, port.half - words)
+        size = words * port.stride_bits // 8
+        payload: Bytes = self.rng.integers(0, 256, size, dtype=np.uint8)
+        if index == 1:
+            values = self.rng.normal(size=size // 4).astype(np.float32)
+            special = self.rng.random(len(values)) < 0.1
+            payload = np.where(special, self.rng.choice(_FLOATS, len(values)), values).astype("<f4").view(np.uint8)
+        return self.send(port.opcode, payload.tobytes(), address)
+
+    def layer(self, **fields: int) -> bytes:
+        """A layer with random fields, but for those given."""
+        config = self.config
+        weights, parameters, activations = memory_ports(config)
+        k_words = self._integer(1, config.max_k_words)
+        most = config.max_k - (k_words - 1) * config.rows
+        pixels, n_tiles, n_tail = (
+            self._integer(1, 4 * config.rows + 1),
+            self._integer(1, 3),
+            self._integer(1, config.cols),
+        )
+        to_stream, half = int(self.rng.random() < 0.6), self._integer(0, 1)
+        steps = pixels * ((n_tiles - 1) * config.groups + ceil_div(n_tail, config.lanes))
+        low, high = sorted(self.rng.normal(size=2).astype(np.float32))
+        values = {
+            "to_stream": to_stream,
+            "post": self._integer(0, 1),
+            "saturate": self._integer(0, 1),
+            "act_kind": self._integer(0, 3),
+            "act_shift": self._integer(0, 15),
+            "exponent_bias": self._integer(-24, 24),
+            "pixels": pixels,
+            "k_words": k_words,
+            "k_tail": self._integer(1, min(config.rows, most)),
+            "n_tiles": n_tiles,
+            "n_tail": n_tail,
+            "input_address": half * activations.half + self._integer(0, activations.half - 1),
+            "output_address": (1 - half) * activations.half + self._integer(0, activations.half - 1),
+            "input_stride": self._integer(0, k_words + 1),
+            "output_stride": self._integer(0, ceil_div(n_tiles * config.cols, config.rows) + 1),
+            "output_bank": self._integer(0, config.rows - 1),
+            "weight_address": self._integer(0, weights.words - 1),
+            "parameter_address": self._integer(0, parameters.words - 1),
+            "clamp_lo": int(low.view(np.uint32)),
+            "clamp_hi": int(high.view(np.uint32)),
+            "result_bytes": steps * config.lanes * config.output.bytes if to_stream else 0,
+        }
+        return self.send(Opcode.LAYER, encode_layer({**values, **fields}))
+
+    def ready(self) -> list[bytes]:
+        """Packets after which every layer may run: configured, and every half committed."""
+        return [self.configure(), *(self.load(index, half) for index in range(3) for half in range(2))]
+
+    def broken(self) -> bytes:
+        """A packet that is wrong in one of the ways that `docs/architecture.md` names."""
+        kinds = (
+            lambda: self.send(Opcode.CONFIG, bytes(4)),
+            lambda: self.send(self._integer(7, 255)),
+            self._short,
+            self._short,
+            self._long,
+            lambda: b"\0" + self._any()[1:],
+            lambda: self._patched(self._any(), 12, self._integer(0, 400)),
+            lambda: self._patched(self.load(self._integer(0, 2)), 8, self._integer(0, (1 << self._integer(1, 32)) - 1)),
+            lambda: self.layer(**{str(self.rng.choice(["pixels", "k_words", "k_tail", "n_tiles", "n_tail"])): 0}),
+            lambda: self.layer(k_words=self.config.max_k_words + 1),
+            lambda: self.layer(to_stream=0, input_address=0, output_address=0),
+            lambda: self.layer(post=1, act_kind=2, clamp_lo=0, clamp_hi=0x8000_0000),
+            lambda: self.layer(kernel_w=3),
+        )
+        return kinds[self._integer(0, len(kinds) - 1)]()
+
+    def _any(self) -> bytes:
+        makers = (lambda: self.load(self._integer(0, 2)), self.layer, self.status, self.configure)
+        return makers[self._integer(0, 3)]()
+
+    def _short(self) -> bytes:
+        whole = self._any()
+        beats = len(whole) // self._beat
+        return whole[: self._beat * self._integer(1, beats - 1)] if beats > 1 else whole + bytes(self._beat)
+
+    def _long(self) -> bytes:
+        return self._any() + bytes(self._beat * self._integer(1, 4))
+
+    @staticmethod
+    def _patched(data: bytes, offset: int, value: int) -> bytes:
+        return data[:offset] + struct.pack("<I", value) + data[offset + 4 : max(len(data), HEADER_BYTES)]
+
+    def program(self, packets: int, *, broken: float = 0.1) -> list[bytes]:
+        """`ready`, then about that many random packets, each broken with probability ``broken``, and a status request."""
+        made = self.ready()
+        for _ in range(packets):
+            kind = self.rng.random()
+            if self.rng.random() < broken:
+                made.append(self.broken())
+                if self.rng.random() < 0.7:
+                    made += self.ready()
+            elif kind < 0.4:
+                made.append(self.layer())
+            elif kind < 0.9:
+                made.append(self.load(self._integer(0, 2)))
+            else:
+                made.append(self.status())
+        return [*made, self.status()]

@@ -1,0 +1,133 @@
+"""The gateware equals the golden machine: every byte of every answer and the cycle of every beat, for random programs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from golden.cycles import predict
+from golden.emulator import Emulator, EmulatorTransport
+from hw.verilog import emit
+from shiftforge.config import Config, from_dict
+from shiftforge.packets import STATUS_BYTES, Header, Opcode, decode_status
+from shiftforge.transport import Pattern, TransferResult, random_pattern
+from sim.rtl import RtlTransport
+from sim.stimulus import Programs
+
+#        rows cols activation  output      weights max_k stream
+MACHINES = {
+    "1x1": (1, 1, "fp8_e4m3", "fp16", 4, 5, 128),
+    "2x3": (2, 3, "fp16", "fp32", 3, 20, 64),
+    "4x4": (4, 4, "int8", "int8", 2, 40, 32),
+    "3x5": (3, 5, "fp16", "fp16", 3, 17, 64),
+    "5x3": (5, 3, "fp8_e5m2", "bf16", 2, 33, 32),
+    "1x8": (1, 8, "int16", "fp8_e4m3", 4, 9, 128),
+    "8x8": (8, 8, "fp16", "fp32", 3, 64, 64),
+}
+FAST = ("2x3",)
+
+
+def machine(name: str) -> Config:
+    rows, cols, activation, output, weight_bits, max_k, stream_bits = MACHINES[name]
+    array = {"rows": rows, "cols": cols, "activation": activation, "output": output}
+    return from_dict(
+        {"array": {**array, "weight_bits": weight_bits, "max_k": max_k}, "interface": {"stream_bits": stream_bits}}
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("machines")
+
+
+def verilog(config: Config, folder: Path) -> Path:
+    directory = folder / f"{config.hash:08x}"
+    if not directory.exists():
+        directory.mkdir()
+        emit(config, directory)
+    return directory
+
+
+def answers(config: Config, packets: list[bytes]) -> int:
+    """How many packets come back."""
+    return len(Emulator(config).feed(packets))
+
+
+def patterns(rng: np.random.Generator) -> tuple[Pattern, Pattern]:
+    def one() -> Pattern:
+        if rng.random() < 0.3:
+            return None
+        return random_pattern(rng, int(rng.integers(1, 200)), float(rng.choice([0.05, 0.5, 0.9])))
+
+    return one(), one()
+
+
+def check_equal(golden: TransferResult, rtl: TransferResult) -> None:
+    assert np.array_equal(golden.input_beats, rtl.input_beats)
+    for mine, theirs in zip(golden.packets, rtl.packets, strict=True):
+        if mine != theirs and Header.decode(mine).opcode == Opcode.STATUS_REPLY:
+            assert decode_status(mine[16:]) == decode_status(theirs[16:])
+        assert mine == theirs
+    assert np.array_equal(golden.output_beats, rtl.output_beats)
+    assert golden.cycles == rtl.cycles
+
+
+def run(config: Config, folder: Path, cache: Path, seed: int, broken: float = 0.1) -> None:
+    rng = np.random.default_rng(seed)
+    program = Programs(config, rng).program(14, broken=broken)
+    valid, ready = (None, None) if seed % 3 == 0 else patterns(rng)
+    expected = answers(config, program)
+    golden = EmulatorTransport(config, input_valid=valid, output_ready=ready).transfer(program, expected)
+    with RtlTransport(
+        verilog(config, folder), stream_bits=config.stream_bits, input_valid=valid, output_ready=ready, cache=cache
+    ) as device:
+        check_equal(golden, device.transfer(program, expected))
+    predicted = predict(config, program, input_valid=valid, output_ready=ready)
+    assert np.array_equal(predicted.input_beats, golden.input_beats)
+    assert np.array_equal(predicted.output_beats, golden.output_beats)
+    assert predicted.cycles == golden.cycles
+    told = decode_status(golden.packets[-1][16 : 16 + STATUS_BYTES])
+    assert {name: told[name] for name in predicted.counters} == predicted.counters | {
+        "stall_output": told["stall_output"]
+    }
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_random_programs(name, folder, rtl_cache):
+    for seed in range(30):
+        run(machine(name), folder, rtl_cache, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MACHINES)
+def test_many_random_programs(name, folder, rtl_cache):
+    for seed in range(1000, 1150):
+        run(machine(name), folder, rtl_cache, seed, broken=0.3 if seed % 2 else 0.0)
+
+
+def test_transfers_one_packet_at_a_time(folder, rtl_cache):
+    """The clock goes on from transfer to transfer, and what a layer still sends belongs to the next."""
+    config = machine("2x3")
+    rng = np.random.default_rng(5)
+    program = Programs(config, rng).program(25)
+    valid, ready = random_pattern(rng, 50, 0.7), random_pattern(rng, 60, 0.7)
+    golden = EmulatorTransport(config, input_valid=valid, output_ready=ready)
+    with RtlTransport(
+        verilog(config, folder), stream_bits=64, input_valid=valid, output_ready=ready, cache=rtl_cache
+    ) as device:
+        for data in program:
+            expected = 1 if data[2] == Opcode.STATUS and len(data) == 16 and data[:1] == b"S" else 0
+            check_equal(golden.transfer([data], expected), device.transfer([data], expected))
+
+
+def test_a_reset_forgets_everything_but_the_memories(folder, rtl_cache):
+    config = machine("2x3")
+    programs = Programs(config, np.random.default_rng(6))
+    first, second = programs.program(10), programs.program(10)
+    golden = EmulatorTransport(config)
+    with RtlTransport(verilog(config, folder), stream_bits=64, cache=rtl_cache) as device:
+        for program in (first, second):
+            expected = answers(config, program)
+            check_equal(golden.transfer(program, expected), device.transfer(program, expected))
+            device.reset()
+            golden.reset()
