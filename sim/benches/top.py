@@ -66,7 +66,7 @@ def a_script(config: Config, rng: np.random.Generator) -> Tape:
         x = rng.integers(0, 1 << config.activation.bits, (m, k)).astype(storage_dtype(config.activation))
         w = rng.integers(0, 1 << config.weights.bits, (k, n)).astype(np.uint8)
         device.gemm(x, w, exponent_bias=int(rng.integers(-2, 3)))
-    widths = (config.max_k, config.cols + 1, config.cols)
+    widths = (config.max_k, min(config.cols + 1, config.max_k), config.cols)
     program = assemble(_network(config, rng, widths), config)
     codes = rng.integers(0, 1 << config.activation.bits, (config.rows + 2, widths[0]))
     device.run_codes(program, codes.astype(storage_dtype(config.activation)))
@@ -356,7 +356,9 @@ async def broken_packets(dut) -> None:
         if tkeep is None:
             model = Emulator(config)
             model.feed([data])
-            assert model.decoder.errors == error, f"the emulator must set {error!r} for {name}, not {model.decoder.errors!r}"
+            assert model.decoder.errors == error, (
+                f"the emulator must set {error!r} for {name}, not {model.decoder.errors!r}"
+            )
         sequence = await bench.register(Address.ERROR_SEQUENCE)
         assert sequence == 77, f"ERROR_SEQUENCE after {name} must be 77, not {sequence}"
         if error is Error.HASH:  # no longer configured: the next case is a layer
