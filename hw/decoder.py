@@ -44,11 +44,11 @@ class Decoder(wiring.Component):
         Of the packet that `error` is about; 0 for one that ended inside its header.
     status_request, status_clear : Out(1)
     error : Out(Error bits)
-        For one cycle each.
+        For one cycle each, one cycle after what it is about.
     accepted : Out(1)
-        A packet ended without an error.
+        A packet ended without an error, one cycle ago.
     stall : Out(1)
-        Ready, and no beat offered.
+        Ready, and no beat offered, one cycle ago.
     configured : Out(1)
     busy : Out(1)
         From a layer's start to its `layer_done`.
@@ -100,11 +100,18 @@ class Decoder(wiring.Component):
         m.d.comb += [
             accept.eq(self.s_axis_tvalid & self.s_axis_tready),
             whole.eq(self.s_axis_tkeep.all()),
+        ]
+        # What the counters and the sticky state see is registered: tready is late in the cycle, and they are wide.
+        error, error_sequence, accepted = Signal(len(Error)), Signal(16), Signal()
+        m.d.sync += [
             self.stall.eq(self.s_axis_tready & ~self.s_axis_tvalid),
+            self.error.eq(error),
+            self.error_sequence.eq(error_sequence),
+            self.accepted.eq(accepted),
         ]
 
-        def fail(error: Error) -> list[object]:
-            return [self.error.eq(int(error))]
+        def fail(what: Error) -> list[object]:
+            return [error.eq(int(what))]
 
         # ---- header registers
         header = Signal(8 * HEADER_BYTES)
@@ -112,7 +119,7 @@ class Decoder(wiring.Component):
         header_last, header_holes = Signal(), Signal()
         opcode, clear = header[16:24], header[24 : 24 + len(HeaderFlag)]
         address, length = header[64:96], header[96:128]
-        m.d.comb += [self.sequence.eq(header[32:48]), self.error_sequence.eq(self.sequence)]
+        m.d.comb += [self.sequence.eq(header[32:48]), error_sequence.eq(self.sequence)]
 
         # ---- commit bits and who uses which half
         valid = {name: Signal(2, name=f"{name}_valid") for name in _NAMES}
@@ -175,7 +182,7 @@ class Decoder(wiring.Component):
         with m.FSM():
             with m.State("HEADER"):
                 m.d.comb += self.s_axis_tready.eq(self.enable | (index != 0))
-                m.d.comb += [flush.eq(1), self.error_sequence.eq(0)]
+                m.d.comb += [flush.eq(1), error_sequence.eq(0)]
                 m.d.sync += closing.eq(0)
                 with m.If(accept):
                     m.d.sync += [
@@ -283,7 +290,7 @@ class Decoder(wiring.Component):
                     payload(None)
                 with m.Elif(closing & (words_left == 0)):
                     m.d.sync += valid_set(valid, kind, target_half)
-                    m.d.comb += self.accepted.eq(1)
+                    m.d.comb += accepted.eq(1)
                     m.next = "HEADER"
 
             with m.State("CONFIG"):
@@ -294,7 +301,7 @@ class Decoder(wiring.Component):
                         match = self.s_axis_tdata[:32] == config.hash
                         m.d.sync += self.configured.eq(match)
                         with m.If(match):
-                            m.d.comb += self.accepted.eq(1)
+                            m.d.comb += accepted.eq(1)
                         with m.Else():
                             m.d.comb += fail(Error.HASH)
                         m.next = "HEADER"
@@ -339,14 +346,14 @@ class Decoder(wiring.Component):
                     m.d.comb += fail(Error.UNCOMMITTED)
                 with m.Else():
                     m.d.sync += [self.start.eq(1), running.eq(1), tainted.eq(0)]
-                    m.d.comb += self.accepted.eq(1)
+                    m.d.comb += accepted.eq(1)
                     with m.If(~layer.to_stream):
                         m.d.sync += valid["activation"].bit_select(output_half, 1).eq(0)
                 m.next = "HEADER"
 
             with m.State("STATUS"):
                 with m.If(self.status_done):
-                    m.d.comb += [self.accepted.eq(1), self.status_clear.eq(clear[0])]
+                    m.d.comb += [accepted.eq(1), self.status_clear.eq(clear[0])]
                     m.next = "HEADER"
 
             with m.State("DRAIN"):

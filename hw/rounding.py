@@ -37,7 +37,7 @@ class Pack(wiring.Component):
     sign, nan, inf : In(1)
         The value's sign; it is a NaN, or an infinity (NaN counts first and `aligned` is then ignored).
     biased : In
-        Floats: exponent field of a normal result less one; must be 0 when the top bit of `aligned` is 0.
+        Floats only: exponent field of a normal result less one; must be 0 when the top bit of `aligned` is 0.
     huge : In(1)
         The value is beyond the format whatever `aligned` says.
     aligned : In(kept_bits(fmt) + 2)
@@ -51,10 +51,11 @@ class Pack(wiring.Component):
 
     def __init__(self, fmt: Format) -> None:
         self.fmt = fmt
+        biased = {"biased": In(fmt.exponent_bits)} if fmt.is_float else {}
         super().__init__(
             {
                 **SPECIAL,
-                "biased": In(fmt.exponent_bits),
+                **biased,
                 "huge": In(1),
                 "aligned": In(kept_bits(fmt) + 2),
                 "saturate": In(1),
@@ -166,7 +167,6 @@ class Round(wiring.Component):
         far = register(m, ~below[-1] & below[levels:-1].any(), "far")
         largest = fmt.max_exponent if fmt.is_float else target
         huge = register(m, top & (self.exponent > largest), "huge")
-        biased = register(m, Mux(normal, (self.exponent - target)[: fmt.exponent_bits], 0), "biased")
         value: Value = register(m, jam(self.significand, width), "unshifted")
 
         # Cycles 2 and 3: shift right, long distances first, never losing a one.
@@ -183,7 +183,6 @@ class Round(wiring.Component):
         m.submodules.pack = pack = Pack(fmt)
         m.d.comb += [
             pack.aligned.eq(value),
-            pack.biased.eq(delayed(m, biased, 2, "biased")),
             pack.huge.eq(delayed(m, huge, 2, "huge")),
             pack.saturate.eq(self.saturate),
             self.code.eq(pack.code),
@@ -191,6 +190,9 @@ class Round(wiring.Component):
             self.of.eq(pack.of),
             self.nx.eq(pack.nx),
         ]
+        if fmt.is_float:
+            biased = register(m, Mux(normal, (self.exponent - target)[: fmt.exponent_bits], 0), "biased")
+            m.d.comb += pack.biased.eq(delayed(m, biased, 2, "biased"))
         for name in SPECIAL:
             m.d.comb += getattr(pack, name).eq(delayed(m, getattr(self, name), timing.ROUND - timing.PACK, name))
         return m
