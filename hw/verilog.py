@@ -22,6 +22,7 @@ def emit(config: Config, directory: Path, *, progress: Callable[[str, int, int],
     progress : callable, optional
         Called with (module name, modules done, modules in all).
     """
+    config.require_hardware()  # before any component is made: Amaranth warns of those that are never used
     top = Top(config)
     modules: list[tuple[str, Elaboratable]] = [(unit.module_name, unit) for unit in top.units]
     modules.append((TOP_NAME, top))
