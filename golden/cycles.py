@@ -13,16 +13,13 @@ import numpy.typing as npt
 
 from golden.decoder import Decoder, Layer, Outcome, check_beats
 from golden.schedule import LayerRun, Next, Output, run_layer
+from shiftforge import timing
 from shiftforge.config import Config, ceil_div
 from shiftforge.packets import HEADER_BYTES, STATUS_BYTES, MemoryPort, Opcode, memory_ports
 from shiftforge.registers import Error
 from shiftforge.transport import Pattern, wait_table
 
 _HEADER_ERRORS = Error.MAGIC | Error.OPCODE | Error.LENGTH | Error.ADDRESS
-_CHECK = 2
-"""Cycles from a header's last beat to the check of it."""
-_WEIGH = 2
-"""Cycles in which a layer's descriptor is weighed, after its last beat."""
 
 
 def next_cycle(pattern: Pattern) -> Next:
@@ -118,7 +115,7 @@ class CycleModel:
         left = beats - header_beats
         if left < 0:
             return {}
-        self._now += _CHECK - 1
+        self._now += timing.HEADER_CHECK - 1
         wanted = ceil_div(got.header.length, self._beat)
         if error & _HEADER_ERRORS or (left == 0) != (wanted == 0):
             self._now += 1
@@ -136,7 +133,7 @@ class CycleModel:
             self._now = self._accept(self._now) + 1
         self._drain(left - wanted)
         if opcode == Opcode.LAYER and not refused:
-            self._now += _WEIGH
+            self._now += timing.LAYER_CHECK
             if outcome.layer is not None:
                 self._start(outcome.layer)
         return {}

@@ -12,9 +12,6 @@ from shiftforge import timing
 from shiftforge.config import Config, ceil_div
 from shiftforge.packets import HEADER_BYTES
 
-DRAIN_SETS = 2
-"""Tiles that a column's drain buffer holds."""
-
 Next = Callable[[int], int]
 """The first cycle from the given one on in which the other side is willing."""
 
@@ -107,8 +104,8 @@ class _Engine:
     def complete(self) -> int:
         """Issue the next tile; returns the cycle in which it is reported complete."""
         block = self._next + (self._blocks - 1) * self._rows
-        if self.tiles >= DRAIN_SETS:
-            free = self._drained[self.tiles - DRAIN_SETS] + 1
+        if self.tiles >= timing.DRAIN_SETS:
+            free = self._drained[self.tiles - timing.DRAIN_SETS] + 1
             self.stall += max(0, free - block)
             block = max(block, free)
         self.tiles += 1

@@ -6,10 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.layer import layer_layout
 from hw.pe import TOKEN
+from shiftforge import timing
 from shiftforge.config import Config
-
-DRAIN_SETS = 2
-"""Tiles that a column's drain buffer holds."""
 
 
 class Engine(wiring.Component):
@@ -66,7 +64,7 @@ class Engine(wiring.Component):
         pixels_left = Signal(24)
         tile_address, next_tile = Signal(range(config.activation_words)), Signal(range(config.activation_words))
         tile_weights = Signal(range(config.weight_words))
-        waiting = Signal(range(DRAIN_SETS + 1))
+        waiting = Signal(range(timing.DRAIN_SETS + 1))
         # What a comparison decides is decided one tile ahead, so that no long comparison stands in the path of a slot.
         last_pixels, last_tile, one_tile_of_pixels = Signal(), Signal(), Signal()
         last_block_index = Signal(range(max(config.max_k_words, 2)))
@@ -77,7 +75,7 @@ class Engine(wiring.Component):
             first_phase.eq(phase == 0),
             last_phase.eq(phase == rows - 1),
             last_block.eq(block == last_block_index),
-            self.stall.eq(running & first_phase & last_block & (waiting == DRAIN_SETS)),
+            self.stall.eq(running & first_phase & last_block & (waiting == timing.DRAIN_SETS)),
             issue.eq(running & ~self.stall),
             self.zero.eq(pixels_left <= phase),
             self.tail.eq(last_block),

@@ -24,6 +24,13 @@ COLUMN = 2
 DRAIN_READ = 2
 """From a drain step's buffer address to the lanes' sum input."""
 
+HEADER_CHECK = 2
+"""From a header's last beat to the cycle that decides what becomes of the packet."""
+LAYER_CHECK = 2
+"""From a descriptor's last beat to the cycle that starts the layer or refuses it."""
+DRAIN_SETS = 2
+"""Tiles that a column's drain buffer holds: one drains while the next is written."""
+
 
 def read_out(config: Config) -> int:
     """Registered OR tree of radix 4 over the rows of a column: ceil(log4(rows)) levels, at least one."""

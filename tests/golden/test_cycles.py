@@ -7,7 +7,7 @@ import pytest
 
 from golden.cycles import predict
 from golden.emulator import EmulatorTransport
-from golden.schedule import DRAIN_SETS, tile_latency
+from golden.schedule import tile_latency
 from shiftforge import timing
 from shiftforge.config import Config, from_dict
 from shiftforge.errors import InputError
@@ -99,7 +99,7 @@ def test_the_drain_stalls_tiles_that_are_too_short() -> None:
     stalled = predict(cfg, [*setup(cfg), layer(cfg, **short)]).counters
     steps_per_tile = cfg.rows * cfg.groups
     tiles = 64 // cfg.rows
-    assert stalled["stall_drain"] > (tiles - DRAIN_SETS) * (steps_per_tile - cfg.rows) - tile_latency(cfg)
+    assert stalled["stall_drain"] > (tiles - timing.DRAIN_SETS) * (steps_per_tile - cfg.rows) - tile_latency(cfg)
     assert predict(cfg, [*setup(cfg), layer(cfg, **short, k_words=10)]).counters["stall_drain"] == 0
 
 
