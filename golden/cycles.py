@@ -4,7 +4,6 @@ The schedule is static: it depends on packet lengths, descriptors, configuration
 data. The packet decoder is followed packet by packet (beat by beat where beats are taken), layers through `golden.schedule`.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.decoder import Decoder, Layer, Outcome, check_beats
-from golden.schedule import LayerRun, Next, Output, run_layer
+from golden.schedule import Next, Output, run_layer
 from shiftforge import timing
 from shiftforge.config import Config, ceil_div
 from shiftforge.packets import HEADER_BYTES, STATUS_BYTES, MemoryPort, Opcode, memory_ports
@@ -89,7 +88,6 @@ class CycleModel:
         self._free = start  # the source may offer its next beat from this cycle on
         self._idle = 0  # no layer runs and the output is empty from this cycle on
         self._layer: Layer | None = None  # the last one started
-        self._run: LayerRun | None = None
 
     def offer_from(self, cycle: int) -> None:
         """The source offers nothing before this cycle: a new transfer begins."""
@@ -153,28 +151,22 @@ class CycleModel:
             self._now = self._accept(self._now) + 1
 
     def _load(self, port: MemoryPort, address: int, length: int, left: int, wanted: int) -> None:
-        """A memory packet: beats into words, one word or one beat per cycle, whichever is scarcer."""
+        """A memory packet: beats into words, one word or one beat per cycle, whichever is scarcer.
+
+        A layer that stays on chip uses both halves of the activations, so its writes never meet a packet's.
+        """
         if self._uses(port, address):
             self._now = max(self._now, self._idle)
-        write = _Writes(self._run.writing if self._run is not None and port.opcode == Opcode.ACTIVATIONS else [])
         stride = port.stride_bits // 8
-        words_per_beat, beats_per_word = self._beat // stride, stride // self._beat
-        last_words = length // stride - (wanted - 1) * words_per_beat if words_per_beat else 1
+        words = max(1, self._beat // stride)  # that a beat completes, at most
         ready = self._now + 1
-        cycle = written = ready
-        for i in range(min(left, wanted)):
+        cycle = ready
+        for _ in range(min(left, wanted)):
             cycle = self._accept(ready)
-            if words_per_beat:
-                if i == wanted - 1:
-                    written = write.after(cycle, last_words)
-                else:
-                    ready = write.after(cycle, words_per_beat)
-            elif (i + 1) % beats_per_word:
-                ready = cycle + 1
-            else:
-                ready = written = write.after(cycle, 1)
+            ready = cycle + words  # the next beat comes with this one's last word
         if left == wanted:
-            self._now = written + 2
+            last = max(1, length // stride - (wanted - 1) * words)  # the words of the last beat
+            self._now = cycle + last + 2
         else:
             self._now = cycle + 1
             self._drain(left - wanted)
@@ -197,7 +189,7 @@ class CycleModel:
     def _start(self, layer: Layer) -> None:
         start = self._now
         run = run_layer(layer, start, self.output)
-        self._layer, self._run = layer, run
+        self._layer = layer
         self._idle = run.done + 1
         self.busy_cycles += run.done - start + 1
         self.slots += run.slots
@@ -211,27 +203,6 @@ class CycleModel:
         self.answer_ends.append(end)
         self._now = self._idle = end + 1
         return values
-
-
-class _Writes:
-    """Words into the activation memory, which takes none from the stream while results are written."""
-
-    def __init__(self, busy: list[tuple[int, int]]) -> None:
-        self._busy = busy
-        self._ends = [last for _, last in busy]
-
-    def after(self, cycle: int, words: int) -> int:
-        """The cycle of the last of ``words`` writes, the first of which may come after ``cycle``."""
-        i = bisect_left(self._ends, cycle + 1)
-        while i < len(self._busy):
-            first, last = self._busy[i]
-            room = max(0, first - cycle - 1)
-            if room >= words:
-                break
-            words -= room
-            cycle = last
-            i += 1
-        return cycle + words
 
 
 def predict(

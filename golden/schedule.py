@@ -58,14 +58,11 @@ class LayerRun:
         Cycle of the pulse that ends it; the machine is idle from the next one on.
     slots, stall_drain : int
         What the counters of these names count.
-    writing : list of (int, int)
-        First and last cycles of the intervals in which results are written to the activation memory, in order.
     """
 
     done: int
     slots: int
     stall_drain: int
-    writing: list[tuple[int, int]]
 
 
 def drain_latency(config: Config) -> int:
@@ -120,23 +117,16 @@ class _Engine:
 def run_layer(layer: Layer, start: int, output: Output) -> LayerRun:
     """The timeline of a layer whose start pulse is in cycle ``start``; appends a RESULT packet's beats to ``output``."""
     engine = _Engine(layer, start)
-    if layer["to_stream"]:
-        done, writing = _to_stream(layer, start, engine, output), []
-    else:
-        done, writing = _on_chip(layer, engine)
-    return LayerRun(done, engine.tiles * layer["k_words"] * layer.config.rows, engine.stall, writing)
+    done = _to_stream(layer, start, engine, output) if layer["to_stream"] else _on_chip(layer, engine)
+    return LayerRun(done, engine.tiles * layer["k_words"] * layer.config.rows, engine.stall)
 
 
-def _on_chip(layer: Layer, engine: _Engine) -> tuple[int, list[tuple[int, int]]]:
-    write = drain_latency(layer.config) + 1
-    writing: list[tuple[int, int]] = []
+def _on_chip(layer: Layer, engine: _Engine) -> int:
     end = 0
     for steps in _tile_steps(layer):
-        first = max(engine.complete() + 1, end + 1)
-        end = first + steps - 1
+        end = max(engine.complete() + 1, end + 1) + steps - 1
         engine.drained(end)
-        writing.append((first + write, end + write))
-    return end + write + 1, writing
+    return end + drain_latency(layer.config) + 2  # one cycle to write, one to tell
 
 
 def _to_stream(layer: Layer, start: int, engine: _Engine, output: Output) -> int:
