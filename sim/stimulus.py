@@ -71,11 +71,9 @@ class Programs:
         weights, parameters, activations = memory_ports(config)
         k_words = self._integer(1, config.max_k_words)
         most = config.max_k - (k_words - 1) * config.rows
-        pixels, n_tiles, n_tail = (
-            self._integer(1, 4 * config.rows + 1),
-            self._integer(1, 3),
-            self._integer(1, config.cols),
-        )
+        most_tiles = 40 if self.rng.random() < 0.1 else 4  # some layers fill the output FIFO
+        pixels = self._integer(1, most_tiles * config.rows + 1)
+        n_tiles, n_tail = self._integer(1, 3), self._integer(1, config.cols)
         to_stream, half = int(self.rng.random() < 0.6), self._integer(0, 1)
         steps = pixels * ((n_tiles - 1) * config.groups + ceil_div(n_tail, config.lanes))
         low, high = sorted(self.rng.normal(size=2).astype(np.float32))

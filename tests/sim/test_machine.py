@@ -94,8 +94,26 @@ def run(config: Config, folder: Path, cache: Path, seed: int, broken: float = 0.
 
 @pytest.mark.parametrize("name", FAST)
 def test_random_programs(name, folder, rtl_cache):
-    for seed in range(30):
+    for seed in range(20):
         run(machine(name), folder, rtl_cache, seed)
+
+
+def test_a_slow_sink_fills_the_output_fifo(folder, rtl_cache):
+    """The drain waits for room, the tiles wait for the drain, and every result still comes once."""
+    config = machine("2x3")
+    programs = Programs(config, np.random.default_rng(4))
+    steps = 100 * 3 * config.groups
+    run_long = {"to_stream": 1, "pixels": 100, "n_tiles": 3, "n_tail": 3, "k_words": 1, "k_tail": 2}
+    size = steps * config.lanes * config.output.bytes
+    program = [*programs.ready(), programs.layer(**run_long, result_bytes=size), programs.status()]
+    ready = random_pattern(np.random.default_rng(5), 97, 0.1)
+    golden = EmulatorTransport(config, output_ready=ready).transfer(program, 2)
+    with RtlTransport(verilog(config, folder), stream_bits=64, output_ready=ready, cache=rtl_cache) as device:
+        check_equal(golden, device.transfer(program, 2))
+    free = predict(config, program)
+    told = decode_status(golden.packets[1][16 : 16 + STATUS_BYTES])
+    assert told["stall_drain"] > 2 * free.counters["stall_drain"] > 0
+    assert len(golden.output_beats) == 2 + size // 8 + 2 + STATUS_BYTES // 8
 
 
 @pytest.mark.slow
