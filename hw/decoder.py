@@ -95,10 +95,8 @@ class Decoder(wiring.Component):
         header_beats = HEADER_BYTES // beat_bytes
         beat_words = config.stream_bits // 32
 
-        accept = Signal()
         whole = Signal()
         m.d.comb += [
-            accept.eq(self.s_axis_tvalid & self.s_axis_tready),
             whole.eq(self.s_axis_tkeep.all()),
         ]
         # What the counters and the sticky state see is registered: tready is late in the cycle, and they are wide.
@@ -162,7 +160,7 @@ class Decoder(wiring.Component):
             unpackers.append(unpacker)
             m.d.comb += [
                 unpacker.beat.eq(self.s_axis_tdata),
-                unpacker.beat_valid.eq(accept & loading & (kind == i)),
+                unpacker.beat_valid.eq(self.s_axis_tvalid & loading & ~closing & (kind == i)),
                 unpacker.word_ready.eq(loading & word_ready),
                 unpacker.flush.eq(flush),
                 getattr(self, f"{name}_data").eq(unpacker.word),
@@ -179,12 +177,13 @@ class Decoder(wiring.Component):
         fixed = [fixed_word(i) for i in range(LAYER_WORDS)]
 
         m.d.sync += self.start.eq(0)
+        # A state says itself when it takes a beat, as tready does: through tready every path would be longer.
         with m.FSM():
             with m.State("HEADER"):
                 m.d.comb += self.s_axis_tready.eq(self.enable | (index != 0))
                 m.d.comb += [flush.eq(1), error_sequence.eq(0)]
                 m.d.sync += closing.eq(0)
-                with m.If(accept):
+                with m.If(self.s_axis_tvalid & (self.enable | (index != 0))):
                     m.d.sync += [
                         header.eq(Cat(header[config.stream_bits :], self.s_axis_tdata)),
                         header_holes.eq(Mux(index == 0, 0, header_holes) | ~whole),
@@ -284,7 +283,7 @@ class Decoder(wiring.Component):
                 m.d.comb += self.s_axis_tready.eq(beat_ready & ~closing)
                 with m.If(word_valid & word_ready & (words_left != 0)):
                     m.d.sync += [words_left.eq(words_left - 1), self.write_address.eq(self.write_address + 1)]
-                with m.If(accept):
+                with m.If(self.s_axis_tvalid & beat_ready & ~closing):
                     with m.If(whole & self.s_axis_tlast & (beats_left == 1)):
                         m.d.sync += closing.eq(1)
                     payload(None)
@@ -295,7 +294,7 @@ class Decoder(wiring.Component):
 
             with m.State("CONFIG"):
                 m.d.comb += self.s_axis_tready.eq(1)
-                with m.If(accept):
+                with m.If(self.s_axis_tvalid):
                     payload(None)
                     with m.If(whole & self.s_axis_tlast):
                         match = self.s_axis_tdata[:32] == config.hash
@@ -308,7 +307,7 @@ class Decoder(wiring.Component):
 
             with m.State("LAYER"):
                 m.d.comb += self.s_axis_tready.eq(1)
-                with m.If(accept):
+                with m.If(self.s_axis_tvalid):
                     m.d.sync += index.eq(index + 1)
                     with m.Switch(index):
                         for beat in range(LAYER_BYTES // beat_bytes):
@@ -358,7 +357,7 @@ class Decoder(wiring.Component):
 
             with m.State("DRAIN"):
                 m.d.comb += self.s_axis_tready.eq(1)
-                with m.If(accept & self.s_axis_tlast):
+                with m.If(self.s_axis_tvalid & self.s_axis_tlast):
                     m.next = "HEADER"
 
         with m.If(self.layer_done):
