@@ -52,6 +52,8 @@ class LayerComparison:
         Clock cycles of the cycle model and of the RTL, for the network up to this layer.
     same_beats : bool
         Whether every beat of both streams moved in the predicted cycle.
+    status : tuple of (str, int, int)
+        Fields of the last status reply that differ: name, predicted, told by the RTL.
     """
 
     layer: str
@@ -63,23 +65,29 @@ class LayerComparison:
     predicted: int
     cycles: int
     same_beats: bool
+    status: tuple[tuple[str, int, int], ...]
 
     @property
     def equal(self) -> bool:
         timing = self.predicted == self.cycles and self.same_beats
-        return self.differing == 0 and self.golden_flags == self.rtl_flags and timing
+        return self.differing == 0 and self.golden_flags == self.rtl_flags and timing and not self.status
 
     def sentence(self) -> str:
         """What is different, in one sentence."""
-        if self.first is None and self.golden_flags == self.rtl_flags:
+        if self.first is None and self.golden_flags != self.rtl_flags:
+            return (
+                f"layer {self.layer!r} must raise the flags {self.golden_flags!r} of the golden model, and the RTL raises "
+                f"{self.rtl_flags!r}"
+            )
+        if self.first is None and not (self.predicted == self.cycles and self.same_beats):
             return (
                 f"layer {self.layer!r} must take the predicted {self.predicted} cycles, beat by beat, and the RTL's {self.cycles} "
                 "differ, though every result is equal"
             )
         if self.first is None:
+            name, predicted, told = self.status[0]
             return (
-                f"layer {self.layer!r} must raise the flags {self.golden_flags!r} of the golden model, and the RTL raises "
-                f"{self.rtl_flags!r}"
+                f"layer {self.layer!r} must end with {name} {predicted} in the status reply, and the RTL tells {told}"
             )
         first = self.first
         when = "" if first.cycle is None else f", in the beat that left in cycle {first.cycle}"
@@ -167,6 +175,11 @@ def compare_program(
                 predicted=reference.last_cycles,
                 cycles=device.last_cycles,
                 same_beats=_same_beats(prediction.results, recorder.results),
+                status=tuple(
+                    (name, value, device.last_status[name])
+                    for name, value in reference.last_status.items()
+                    if device.last_status[name] != value
+                ),
             )
         )
         if not done[-1].equal:

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
                         "predicted_cycles": layer.predicted,
                         "cycles": layer.cycles,
                         "same_beats": layer.same_beats,
+                        "status": {name: [predicted, told] for name, predicted, told in layer.status},
                         "golden_flags": flag_names(layer.golden_flags),
                         "rtl_flags": flag_names(layer.rtl_flags),
                         "first": None
