@@ -28,12 +28,12 @@ LANE_SETTINGS = ("exponent_bias", "post", "saturate", "act_kind", "act_shift", "
 
 def _chain(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
     """`value` `cycles` cycles later, through registers that reset to 0: for what must not come out of a reset."""
-    value = Value.cast(value)
+    result = Value.cast(value)
     for i in range(cycles):
-        stage = Signal(value.shape(), name=f"{name}_{i + 1}")
-        m.d.sync += stage.eq(value)
-        value = stage
-    return value
+        stage = Signal(result.shape(), name=f"{name}_{i + 1}")
+        m.d.sync += stage.eq(result)
+        result = stage
+    return result
 
 
 def _within_half(address: Value, start: Value) -> Value:

@@ -132,7 +132,7 @@ class Decoder(wiring.Component):
         parameter_half = layer.parameter_address[halves["parameter"]]
 
         def one_hot(half: Value) -> Value:
-            return Cat(~half, half)
+            return Value.cast(Cat(~half, half))
 
         m.d.comb += [
             in_use["weight"].eq(one_hot(weight_half) & running.replicate(2)),

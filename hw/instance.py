@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from amaranth.hdl import ClockSignal, Instance, ResetSignal, Signal, Value
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 
 
@@ -14,6 +14,8 @@ class Unit(Protocol):
 
     @property
     def signature(self) -> wiring.Signature: ...
+
+    def elaborate(self, platform: object) -> Module: ...
 
 
 class Ports:

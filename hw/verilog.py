@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from amaranth.back import verilog
-from amaranth.hdl import Elaboratable
 
+from hw.instance import Unit
 from hw.top import TOP_NAME, Top
 from shiftforge.config import Config
 from shiftforge.files import write_atomically
@@ -24,7 +24,7 @@ def emit(config: Config, directory: Path, *, progress: Callable[[str, int, int],
     """
     config.require_hardware()  # before any component is made: Amaranth warns of those that are never used
     top = Top(config)
-    modules: list[tuple[str, Elaboratable]] = [(unit.module_name, unit) for unit in top.units]
+    modules: list[tuple[str, Unit | Top]] = [(unit.module_name, unit) for unit in top.units]
     modules.append((TOP_NAME, top))
     files: list[Path] = []
     for done, (name, component) in enumerate(modules):
