@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 from shiftforge.config import Config, from_dict
 from shiftforge.errors import InputError
@@ -45,9 +47,13 @@ class Unit:
     parameters: Mapping[str, object] = field(default_factory=dict)
 
 
-def _config(rows: int, cols: int, activation: str, output: str, weight_bits: int, max_k: int = 21) -> Config:
+def _config(
+    rows: int, cols: int, activation: str, output: str, weight_bits: int, max_k: int = 21, *, smallest: bool = False
+) -> Config:
+    """`smallest`: memories of 64 words, or of a bit more where they must."""
     array = {"rows": rows, "cols": cols, "activation": activation, "output": output, "weight_bits": weight_bits}
-    return from_dict({"array": {**array, "max_k": max_k}})
+    memory = dict.fromkeys(("activation_words", "weight_words", "parameter_words"), 64) if smallest else {}
+    return from_dict({"array": {**array, "max_k": max_k}, "memory": memory})
 
 
 def _write(folder: Path, name: str, unit: object) -> Path:
@@ -58,10 +64,28 @@ def _write(folder: Path, name: str, unit: object) -> Path:
     return path
 
 
-def _row_edge(config: Config, folder: Path) -> Prepared:
-    from hw.row_edge import RowEdge
+def _single(module: str, unit: str, **options: int) -> Callable[[Config, Path], Prepared]:
+    """Prepares class `unit` of `module`, made from the configuration and `options`, as the top ``bench_top``."""
 
-    return Prepared([_write(folder, "row_edge", RowEdge(config))], "row_edge")
+    def prepare(config: Config, folder: Path) -> Prepared:
+        make = cast("Callable[..., object]", getattr(import_module(module), unit))
+        return Prepared([_write(folder, "bench_top", make(config, **options))], "bench_top")
+
+    return prepare
+
+
+def _memories(config: Config, folder: Path) -> Prepared:
+    from hw.memories import ActivationMemory
+
+    memory = ActivationMemory(config)
+    bank = memory.bank
+    return Prepared([_write(folder, bank.module_name, bank), _write(folder, "memories", memory)], "memories")
+
+
+def _unpackers(config: Config, folder: Path) -> Prepared:
+    from sim.parts import Unpackers
+
+    return Prepared([_write(folder, "unpackers", Unpackers())], "unpackers")
 
 
 def _pe(config: Config, folder: Path) -> Prepared:
@@ -103,7 +127,14 @@ UNITS = MappingProxyType(
                 "every code of fp16 to fixed point",
                 "sim.benches.row_edge",
                 _config(1, 1, "fp16", "fp16", 3),
-                _row_edge,
+                _single("hw.row_edge", "RowEdge"),
+            ),
+            Unit(
+                "row_feed",
+                "every element of words loaded at random, 3 rows",
+                "sim.benches.row_feed",
+                _config(3, 2, "int8", "int8", 3),
+                _single("hw.row_feed", "RowFeed"),
             ),
             Unit(
                 "pe",
@@ -119,6 +150,76 @@ UNITS = MappingProxyType(
                 "sim.benches.array",
                 _config(2, 3, "fp16", "fp32", 3),
                 _array,
+            ),
+            Unit(
+                "column",
+                "every sum of captures at random distances, every read, 3 rows",
+                "sim.benches.column",
+                _config(3, 2, "fp16", "fp16", 3),
+                _single("hw.column", "Column"),
+            ),
+            Unit(
+                "engine",
+                "every read, token and stall of random layers, 3x5",
+                "sim.benches.engine",
+                _config(3, 5, "int8", "int8", 3),
+                _single("hw.engine", "Engine"),
+            ),
+            Unit(
+                "walk",
+                "every drain step of random layers, 9x15 with 4 lanes",
+                "sim.benches.walk",
+                _config(9, 15, "int8", "int8", 3),
+                _single("hw.walk", "TileWalk"),
+            ),
+            Unit(
+                "drain",
+                "every step, sum and credit of random layers, 9x15 with 4 lanes",
+                "sim.benches.drain",
+                _config(9, 15, "int8", "int8", 2, 15, smallest=True),
+                _single("hw.drain", "Drain", room=5),
+            ),
+            Unit(
+                "writer",
+                "every memory and FIFO write of random layers, 9x15 with 4 lanes",
+                "sim.benches.writer",
+                _config(9, 15, "int8", "int16", 3),
+                _single("hw.drain", "Writer"),
+            ),
+            Unit(
+                "memories",
+                "activation memory, bank by bank, 3 rows",
+                "sim.benches.memories",
+                _config(3, 5, "int8", "int8", 3),
+                _memories,
+            ),
+            Unit(
+                "unpacker",
+                "beats to words, all stream widths and many word widths at once",
+                "sim.benches.unpacker",
+                _config(1, 1, "int8", "int8", 3),
+                _unpackers,
+            ),
+            Unit(
+                "decoder",
+                "random packets, good and broken, against the golden decoder, 3x5",
+                "sim.benches.decoder",
+                _config(3, 5, "int8", "int16", 3, 7, smallest=True),
+                _single("hw.decoder", "Decoder"),
+            ),
+            Unit(
+                "emitter",
+                "random RESULT and STATUS_REPLY packets under back-pressure, 9x15 with 4 lanes of a byte",
+                "sim.benches.emitter",
+                _config(9, 15, "int8", "int8", 3),
+                _single("hw.emitter", "Emitter", room=8),
+            ),
+            Unit(
+                "registers",
+                "every register over AXI4-Lite, strobes, refusals, clears, soft reset",
+                "sim.benches.registers",
+                _config(3, 5, "int8", "int16", 3),
+                _single("hw.registers", "Registers"),
             ),
             Unit(
                 "lane",

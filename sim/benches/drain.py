@@ -1,0 +1,71 @@
+"""Drain: random layers, tiles that complete and steps that leave the FIFO at random; every step, sum and credit."""
+
+import cocotb
+
+from shiftforge import timing
+from sim.benches.lockstep import Script, Values, bench_setup, bits, chance, layer_steps, pack_layer, play, random_layer
+
+LAYERS = 24
+ROOM = 5
+"""Steps that the output FIFO holds in this bench, as `sim.units` builds the drain: few, so that credits run out."""
+
+
+@cocotb.test()
+async def every_step(dut) -> None:
+    """A step is issued exactly when a tile is complete and, to the stream, the FIFO has room for it."""
+    config, rng = bench_setup()
+    lanes, cols = config.lanes, config.cols
+    width = config.accumulator_bits + config.activation.flag_bits
+    script = Script()
+    bank, in_fifo = 0, 0
+    starved = waited = 0
+    before: int | None = None  # group of the step of the cycle before
+
+    def cycle(given: Values, expected: Values) -> None:
+        """A cycle with random readings: those of the cycle after a step are what its lanes must get."""
+        nonlocal before
+        reads = {f"read_{c}": bits(rng, width) for c in range(cols)}
+        if before is not None:
+            first = before * lanes
+            known = {f"sum_{i}": reads[f"read_{first + i}"] for i in range(min(lanes, cols - first))}
+            script.promise(timing.DRAIN_READ - 1, known)
+        before = None
+        script.cycle({**given, **reads}, expected)
+
+    for number in range(LAYERS):
+        layer = random_layer(rng, config)
+        stream = layer["to_stream"]
+        steps = list(layer_steps(config, layer))
+        tiles = sum(step.tile_end for step in steps)
+        idle = {"step": 0, "tile_drained": 0}
+        cycle({"layer": pack_layer(layer), "start": 0, "tile": 0, "taken": 0}, idle)
+        cycle({}, idle)
+        cycle({"start": 1}, idle)
+        complete = position = 0
+        pace = (0.9, 0.3, 0.05)[number % 3]
+        while position < len(steps) or in_fifo:
+            tile = chance(rng, pace) if tiles and complete < 2 else 0
+            taken = chance(rng, (0.9, 0.2)[number % 2]) if in_fifo else 0
+            given = {"start": 0, "tile": tile, "taken": taken}
+            go = complete > 0 and (not stream or in_fifo < ROOM)
+            starved += complete > 0 and not go
+            waited += complete == 0
+            drained = 0
+            if go:
+                step = steps[position]
+                drained = int(step.tile_end)
+                parameter = layer["parameter_address"] + step.tile * config.groups + step.group
+                expected = {"step": 1, "set": bank, "row": step.row, "tile_drained": drained}
+                cycle(given, {**expected, "parameter_address": parameter % config.parameter_words})
+                before = step.group
+                position += 1
+                bank ^= drained
+            else:
+                cycle(given, idle)
+            complete += tile - drained
+            tiles -= tile
+            in_fifo += (go and stream) - taken
+        cycle({"tile": 0, "taken": 0}, idle)
+    assert starved > 10, f"the stimulus must use up the credits, not only {starved} times"
+    assert waited > 10, f"the stimulus must make the drain wait, not only {waited} times"
+    await play(dut, script)

@@ -1,0 +1,24 @@
+"""Engine in the simulator: every slot and stall of random layers."""
+
+import pytest
+
+from tests.hw.bench import a_config, check, name_of
+
+
+def test_engine(tmp_path):
+    check("engine", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [
+        a_config(1, 1),
+        a_config(1, 7, max_k=3),
+        a_config(7, 1),
+        a_config(4, 4, max_k=4),
+    ],
+    ids=name_of,
+)
+def test_engine_of_other_shapes(config, tmp_path):
+    check("engine", tmp_path, config, seed=2)
