@@ -150,7 +150,7 @@ def _to_stream(layer: Layer, start: int, engine: _Engine, output: Output) -> int
         for _ in range(steps):
             step += 1
             if len(taken) >= room:
-                step = max(step, taken[len(taken) - room] + 1)
+                step = max(step, taken[len(taken) - room] + timing.CREDIT)
             cycle = max(taken_before + 1, step + to_fifo)
             gathered += 1
             left -= 1

@@ -210,8 +210,11 @@ class Core(wiring.Component):
             ]
             if c == cols - 1:
                 m.d.comb += drain.tile.eq(column["tile"])
+        # A credit takes a cycle back to the drain (`timing.CREDIT`): the FIFO's output is late in the cycle, and the drain far off.
+        taken = Signal()
+        m.d.sync += taken.eq(emitter.taken)
         m.d.comb += [
-            drain.taken.eq(emitter.taken),
+            drain.taken.eq(taken),
             engine.tile_drained.eq(drain.tile_drained),
             parameters.address.eq(
                 _within_half(

@@ -23,6 +23,8 @@ COLUMN = 2
 """Column reader: subtract the previous reading, write the drain buffer."""
 DRAIN_READ = 2
 """From a drain step's buffer address to the lanes' sum input."""
+CREDIT = 2
+"""From the cycle in which a step leaves a full output FIFO to the one in which the drain issues another."""
 
 HEADER_CHECK = 2
 """From a header's last beat to the cycle that decides what becomes of the packet."""
