@@ -9,7 +9,7 @@ from time import perf_counter
 from shiftforge.commands.frame import Subparsers, add_command, add_json, print_json, print_table
 
 _TEXT = """\
-Simulates each unit of the gateware against the golden model: row_edge, pe, array, lane, top, or all of them. The array is
+Simulates the units of the gateware against the golden model, from row_edge to top, or those that are named. The array is
 compared on every cycle and every PE, the top byte for byte under random pauses of both streams.
 With --waves a dump and the log of each unit are kept in a folder. Exit code 1 when a bench finds a difference."""
 _EXAMPLE = """\
@@ -20,7 +20,12 @@ shiftforge sim top --waves out/waves"""
 def add(subparsers: Subparsers) -> None:
     """Declare the command."""
     parser = add_command(subparsers, "sim", "unit benches against the golden model", run, text=_TEXT, example=_EXAMPLE)
-    parser.add_argument("units", nargs="*", metavar="UNIT", help="row_edge, pe, array, lane, top (default: all)")
+    parser.add_argument(
+        "units",
+        nargs="*",
+        metavar="UNIT",
+        help="row_edge, pe, array, lane, top, ... (a wrong name lists all; default: all)",
+    )
     parser.add_argument("--simulator", choices=("verilator", "icarus"), default="verilator", help="default: verilator")
     parser.add_argument("--waves", metavar="DIR", help="keep waves and logs in this folder")
     parser.add_argument("--seed", type=int, default=1, help="of the stimulus (default: 1)")

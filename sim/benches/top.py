@@ -7,11 +7,13 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge, with_timeout
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
+from cocotbext.axi.axil_master import AxiLiteReadResp, AxiLiteWriteResp
 
 from golden.emulator import Emulator, EmulatorTransport
 from shiftforge.activation import Activation
@@ -139,11 +141,11 @@ class Bench:
         assert self.sink.empty(), "nothing may come after the last answer"
 
     async def read(self, address: int) -> tuple[int, int]:
-        answer = await self.lite.read(address, 4)
+        answer = cast("AxiLiteReadResp", await self.lite.read(address, 4))
         return int.from_bytes(answer.data, "little"), int(answer.resp)
 
     async def write(self, address: int, value: int) -> int:
-        answer = await self.lite.write(address, value.to_bytes(4, "little"))
+        answer = cast("AxiLiteWriteResp", await self.lite.write(address, value.to_bytes(4, "little")))
         return int(answer.resp)
 
     async def register(self, address: Address) -> int:
