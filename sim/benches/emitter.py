@@ -49,7 +49,7 @@ def a_job(config: Config, rng: np.random.Generator) -> Job:
 
 @cocotb.test()
 async def every_packet(dut) -> None:
-    """Beats in order and complete; an offered beat stays; a packet is done, and the emitter idle, exactly when its last is taken."""
+    """Beats in order and complete; an offered beat stays; a packet is done, and the emitter idle, when its last is taken."""
     config, rng = bench_setup()
     beat_bytes = config.stream_bits // 8
     ports = ["m_axis_tready", "layer", "sequence", "result", "status", "fifo_write", "fifo_data", "fifo_last"]

@@ -1,9 +1,19 @@
 """Registers over AXI4-Lite: every address, strobes, write 1 to clear, refused accesses, enable and soft reset."""
 
+from typing import cast
+
 import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge, with_timeout
-from cocotbext.axi import AxiLiteBus, AxiLiteMasterRead
-from cocotbext.axi.axil_channels import AxiLiteAWSource, AxiLiteBSink, AxiLiteWSource
+from cocotbext.axi import AxiLiteMasterRead, AxiLiteReadBus
+from cocotbext.axi.axil_channels import (
+    AxiLiteAWBus,
+    AxiLiteAWSource,
+    AxiLiteBBus,
+    AxiLiteBSink,
+    AxiLiteWBus,
+    AxiLiteWSource,
+)
+from cocotbext.axi.axil_master import AxiLiteReadResp
 
 from shiftforge.config import Config
 from shiftforge.formats import FORMATS
@@ -35,11 +45,10 @@ class Lite:
     """The bus: reads by the library's master, writes channel by channel, so that any strobes come with an aligned address."""
 
     def __init__(self, dut) -> None:  # the design has attributes only at run time
-        bus = AxiLiteBus.from_prefix(dut, "s_axil")
-        self.reader = AxiLiteMasterRead(bus.read, dut.clk, dut.rst)
-        self.aw = AxiLiteAWSource(bus.write.aw, dut.clk, dut.rst)
-        self.w = AxiLiteWSource(bus.write.w, dut.clk, dut.rst)
-        self.b = AxiLiteBSink(bus.write.b, dut.clk, dut.rst)
+        self.reader = AxiLiteMasterRead(AxiLiteReadBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
+        self.aw = AxiLiteAWSource(AxiLiteAWBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
+        self.w = AxiLiteWSource(AxiLiteWBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
+        self.b = AxiLiteBSink(AxiLiteBBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
 
     @property
     def channels(self):  # noqa: ANN201  # the library's classes are made at run time
@@ -48,7 +57,7 @@ class Lite:
 
     async def read(self, address: int) -> tuple[int, int]:
         """(response, data)."""
-        answer = await with_timeout(self.reader.read(address, 4), TIMEOUT_US, "us")
+        answer = cast("AxiLiteReadResp", await with_timeout(self.reader.read(address, 4), TIMEOUT_US, "us"))
         return int(answer.resp), int.from_bytes(answer.data, "little")
 
     async def write(self, address: int, data: int, strobe: int = 0b1111, *, data_first: bool = False) -> int:
@@ -102,6 +111,15 @@ async def _start(dut, paused: bool):  # noqa: ANN202
     values = {name: bits(rng, width) for name, width in inputs.items()}
     for name, value in values.items():
         getattr(dut, name).value = value
+    for name in (
+        "awprot",
+        "arprot",
+        "wdata",
+        "wstrb",
+        "awaddr",
+        "araddr",
+    ):  # the library leaves them open until it has some
+        getattr(dut, f"s_axil_{name}").value = 0
     lite = Lite(dut)
     await start_clock(dut)
     await ClockCycles(dut.clk, 2)

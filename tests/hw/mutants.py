@@ -1,0 +1,223 @@
+"""Seeded faults of the gateware, each of which one unit's bench must find (`tests/hw/test_mutants.py`).
+
+The lane has a list of its own, `tests/hw/lane_mutants.py`. A fault is put into a copy of the sources.
+"""
+
+# ruff: noqa: E501 - one fault per line reads better
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from shiftforge.config import Config
+from tests.hw.bench import a_config
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("shiftforge", "hw", "golden", "sim")
+
+E4M3 = a_config(1, 1, "fp8_e4m3")
+ONE_ROW = a_config(1, 7, max_k=3)
+WIDE_STEPS = a_config(9, 15, output="fp32")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One change of text (found exactly once) in a source, the unit whose bench finds it, and a configuration if not the unit's."""
+
+    file: str
+    unit: str
+    old: str
+    new: str
+    config: Config | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.old} -> {self.new}"
+
+
+FAULTS = (
+    # PE: carry, sign, exponent, flags, capture
+    Fault("pe.py", "pe", "(Cat(Const(1, 1), acc) +", "(Cat(Const(0, 1), acc) +"),
+    Fault("pe.py", "pe", "shifted.as_unsigned() ^ sign.replicate(config.product_bits)", "shifted.as_unsigned()"),
+    Fault("pe.py", "pe", "exponent = self.w[: code.exponent_bits]", "exponent = self.w[: code.exponent_bits - 1]"),
+    Fault("pe.py", "pe", "extension = addend[-1]", "extension = addend[-2]"),
+    Fault("pe.py", "pe", "Mux(token.first, 0, flags.as_value())", "flags.as_value()"),
+    Fault("pe.py", "pe", "negative = self.special.negative ^ sign", "negative = self.special.negative"),
+    Fault("pe.py", "pe", "last_2.eq(token.valid & token.last)", "last_2.eq(token.last)"),
+    Fault("pe.py", "pe", "m.d.sync += self.capture.eq(0)", "m.d.sync += self.capture.valid.eq(0)"),
+    # row edge: subnormals, shifts, negation, specials
+    Fault("row_edge.py", "row_edge", "Mux(field.any(), field - 1, 0)", "field - 1"),
+    Fault("row_edge.py", "row_edge", "Cat(fraction, field.any())", "Cat(fraction, 1)"),
+    Fault("row_edge.py", "row_edge", "significand << shift[:2]", "significand << shift[:1]"),
+    Fault("row_edge.py", "row_edge", "sign_2.replicate(fmt.fixed_bits)) + sign_2)", "sign_2.replicate(fmt.fixed_bits)))"),
+    Fault("row_edge.py", "row_edge", "& finite.replicate(fmt.precision)", "& Cat(1).replicate(fmt.precision)"),
+    Fault("row_edge.py", "row_edge", "top & ~fraction.any()", "top"),
+    Fault("row_edge.py", "row_edge", "nan = top & fraction.all()", "nan = top", E4M3),
+    # row feed
+    Fault("row_feed.py", "row_feed", "held >> self.config.activation.bits", "held.rotate_right(self.config.activation.bits)"),
+    # array: skew of the weights, movement, OR tree
+    Fault("array.py", "array", "for i in range(c):", "for i in range(c + 1):"),
+    Fault("array.py", "array", 'grid[r - 1][c]["w_out"]', 'grid[r - 1][c]["w"]'),
+    Fault("array.py", "array", "total = total | other", "total = total ^ other if i else other"),
+    # column: subtraction, first tile, halves, rows
+    Fault("column.py", "column", "Mux(primed, old.data, 0)", "old.data"),
+    Fault("column.py", "column", "self.capture.sum - Mux(primed, old.data, 0)", "self.capture.sum"),
+    Fault("column.py", "column", "bank.eq(~bank), primed.eq(1)", "primed.eq(1)"),
+    Fault("column.py", "column", "row.eq(Mux(at_last, 0, row + 1))", "row.eq(row + 1)"),
+    Fault("column.py", "column", "last.eq(self.capture.valid & at_last)", "last.eq(at_last)"),
+    Fault("column.py", "column", "keep.en.eq(self.capture.valid)", "keep.en.eq(1)"),
+    Fault("column.py", "column", "Mux(self.set, rows, 0) + self.row", "Mux(self.set, 0, rows) + self.row"),
+    # engine: stall, addresses, tail and zero, weights again, first and last slot
+    Fault("engine.py", "engine", "waiting == timing.DRAIN_SETS", "waiting == timing.DRAIN_SETS - 1"),
+    Fault("engine.py", "engine", "running & first_phase & last_block & (", "running & last_block & ("),
+    Fault("engine.py", "engine", "with m.If(reserve & ~self.tile_drained):", "with m.If(reserve):"),
+    Fault("engine.py", "engine", "self.address + layer.input_stride", "self.address + layer.output_stride"),
+    Fault("engine.py", "engine", "after.eq(Mux(block == 0, step, next_tile))", "after.eq(step)"),
+    Fault("engine.py", "engine", "self.address.eq(tile_address + block + 1)", "self.address.eq(tile_address + block)"),
+    Fault("engine.py", "engine", "self.zero.eq(pixels_left <= phase)", "self.zero.eq(pixels_left < phase)"),
+    Fault("engine.py", "engine", "self.tail.eq(last_block)", "self.tail.eq(block == 0)"),
+    Fault("engine.py", "engine", "last_pixels.eq(pixels_left <= 2 * rows)", "last_pixels.eq(pixels_left < 2 * rows)"),
+    Fault("engine.py", "engine", "self.weight_address.eq(tile_weights)", "self.weight_address.eq(self.weight_address + 1)"),
+    Fault("engine.py", "engine", "tile_weights.eq(self.weight_address + 1)", "tile_weights.eq(layer.weight_address)"),
+    Fault("engine.py", "engine", "self.token.last.eq(last_phase & last_block)", "self.token.last.eq(first_phase & last_block)"),
+    Fault("engine.py", "engine", "self.token.first.eq(first_phase & (block == 0))", "self.token.first.eq(first_phase)"),
+    Fault("engine.py", "engine", "last_tile.eq(tiles_left == 2)", "last_tile.eq(tiles_left == 1)"),
+    # walk: groups of the last tile, ragged rows
+    Fault("walk.py", "walk", "(layer.n_tail + (lanes - 1))", "(layer.n_tail + lanes)"),
+    Fault("walk.py", "walk", "Mux(is_last, tail_group, config.groups - 1)", "tail_group"),
+    Fault("walk.py", "walk", "((self.row == config.rows - 1) | last_pixel)", "(self.row == config.rows - 1)"),
+    Fault("walk.py", "walk", "Mux(last_pixel, one_pixel, pixels_left == 2)", "pixels_left == 2"),
+    Fault("walk.py", "walk", "one_pixel.eq(layer.pixels == 1)", "one_pixel.eq(0)", ONE_ROW),
+    Fault("walk.py", "walk", "enter_tile(layer.n_tiles == 1)", "enter_tile(layer.n_tiles == 2)"),
+    Fault("walk.py", "walk", "Mux(self.tile_end, 0, self.row + 1)", "Mux(last_pixel, 0, self.row + 1)"),
+    # drain: credits, halves of the buffers, parameters, tiles that meet
+    Fault("drain.py", "drain", "(complete != 0) & (~layer.to_stream | (credits != 0))", "complete != 0"),
+    Fault("drain.py", "drain", "with m.If(spend & ~self.taken):", "with m.If(spend):"),
+    Fault("drain.py", "drain", "spend = self.step & layer.to_stream", "spend = self.step"),
+    Fault("drain.py", "drain", "with m.If(self.tile_drained):", "with m.If(self.step & walk.pass_end):"),
+    Fault("drain.py", "drain", "with m.If(self.tile & ~self.tile_drained):", "with m.If(self.tile):"),
+    Fault("drain.py", "drain", "tile_parameters + config.groups", "tile_parameters + 1"),
+    Fault("drain.py", "drain", "self.parameter_address.eq(tile_parameters + walk.group)", "self.parameter_address.eq(tile_parameters)"),
+    Fault("drain.py", "drain", "m.d.sync += group.eq(walk.group)", "m.d.comb += group.eq(walk.group)"),
+    # writer: banks, words, valid lanes, the last step
+    Fault("drain.py", "writer", "wraps = bank + lanes >= rows", "wraps = bank + lanes > rows"),
+    Fault("drain.py", "writer", "wraps = tile_bank + cols % rows >= rows", "wraps = tile_bank + cols % rows > rows"),
+    Fault("drain.py", "writer", "tile_word + cols // rows + wraps", "tile_word + cols // rows"),
+    Fault("drain.py", "writer", "word.eq(word + wraps)", "word.eq(word + 1)"),
+    Fault("drain.py", "writer", "[bank.eq(tile_bank), word.eq(new_word)", "[word.eq(new_word)"),
+    Fault("drain.py", "writer", ".eq(word + before)", ".eq(word)"),
+    Fault("drain.py", "writer", "walk.group * lanes + lane < channels", "walk.group * lanes + lane <= channels"),
+    Fault("drain.py", "writer", "Mux(walk.last_tile, layer.n_tail, cols)", "cols"),
+    Fault("drain.py", "writer", "Mux(valid[lane], codes[lane], 0)", "codes[lane]"),
+    Fault("drain.py", "writer", "self.fifo_last.eq(walk.layer_end)", "self.fifo_last.eq(walk.pass_end)"),
+    Fault("drain.py", "writer", "ending.eq(store & walk.layer_end)", "ending.eq(self.step & walk.layer_end)"),
+    Fault("drain.py", "writer", 'Mux(self.step & here, getattr(self, f"of_{lane}") << 1, 0)', 'Mux(self.step, getattr(self, f"of_{lane}") << 1, 0)'),
+    # memories
+    Fault("memories.py", "memories", "store.en.eq(self.write)", "store.en.eq(1)"),
+    Fault("memories.py", "memories", "m.d.sync += self.data.eq(fetch.data)", "m.d.comb += self.data.eq(fetch.data)"),
+    Fault("memories.py", "memories", 'bank["write"].eq(getattr(self, f"write_{b}"))', 'bank["write"].eq(self.write_0)'),
+    # unpacker
+    Fault("unpacker.py", "unpacker", "((count == 1) & self.word_ready)", "(count == 1)"),
+    Fault("unpacker.py", "unpacker", "self.beat_ready.eq(~full | self.word_ready)", "self.beat_ready.eq(~full)"),
+    Fault("unpacker.py", "unpacker", "count.eq(Mux(full, 1, count + 1))", "count.eq(Mux(full, 0, count + 1))"),
+    Fault("unpacker.py", "unpacker", "with m.If(self.flush):", "with m.If(self.flush & ~take):"),
+    # emitter: last, padding, header, back-pressure
+    Fault("emitter.py", "emitter", "complete.eq((index == steps - 1) | step_last)", "complete.eq(index == steps - 1)"),
+    Fault("emitter.py", "emitter", "[gathered.eq(0), index.eq(0)]", "[index.eq(0)]"),
+    Fault("emitter.py", "emitter", "send(whole, step_last)", "send(whole, Const(1, 1))"),
+    Fault("emitter.py", "emitter", "self.taken.eq(fifo.r_rdy & (free | ~complete))", "self.taken.eq(fifo.r_rdy)"),
+    Fault("emitter.py", "emitter", "Mux(is_status, Const(STATUS_BYTES, 32), self.layer.result_bytes)", "self.layer.result_bytes"),
+    Fault("emitter.py", "emitter", "[kept_sequence.eq(self.sequence), is_status", "[is_status"),
+    Fault("emitter.py", "emitter", "index == status_beats - 1)\n                m.d", "Const(0, 1))\n                m.d"),
+    Fault("emitter.py", "emitter", "kept.get(name, getattr(self", "{}.get(name, getattr(self"),
+    Fault("emitter.py", "emitter", "free.eq(~self.stall)", "free.eq(1)"),
+    Fault("emitter.py", "emitter", "step_last & last)", "step_last)", WIDE_STEPS),
+    Fault("emitter.py", "emitter", "self.taken.eq(last)", "self.taken.eq(1)", WIDE_STEPS),
+    # decoder: commit bits, ends, halves in use, ranges, hash
+    Fault("decoder.py", "decoder", "[*(valid[name].eq(0) for name in _NAMES), tainted.eq(1)]", "[tainted.eq(1)]"),
+    Fault("decoder.py", "decoder", "~layer.to_stream & ~tainted", "~layer.to_stream"),
+    Fault("decoder.py", "decoder", "Mux(half, Const(2, 2), Const(1, 2))", "Const(3, 2)"),
+    Fault("decoder.py", "decoder", '& valid["weight"].bit_select(weight_half, 1)', ""),
+    Fault("decoder.py", "decoder", "self.s_axis_tlast & (beats_left != 1)", "self.s_axis_tlast & (beats_left == 0)"),
+    Fault("decoder.py", "decoder", "~self.s_axis_tlast & (beats_left == 1)", "~self.s_axis_tlast & (beats_left == 0)"),
+    Fault("decoder.py", "decoder", "header_last & (beats_left != 0)", "Const(0, 1)"),
+    Fault("decoder.py", "decoder", "~header_last & (beats_left == 0)", "Const(0, 1)"),
+    Fault("decoder.py", "decoder", "m.If(~in_use[name].bit_select(target_half, 1))", "m.If(1)"),
+    Fault("decoder.py", "decoder", "(one_hot(output_half) & (~layer.to_stream).replicate(2))", "Const(0, 2)"),
+    Fault("decoder.py", "decoder", "(running & layer.post).replicate(2)", "Const(0, 2)"),
+    Fault("decoder.py", "decoder", "address[:half_bits] > port.half", "address[:half_bits] >= port.half"),
+    Fault("decoder.py", "decoder", "| address[half_bits + 1 :].any()", ""),
+    Fault("decoder.py", "decoder", "((length & (stride - 1)) != 0)", "Const(0, 1)"),
+    Fault("decoder.py", "decoder", "self.s_axis_tdata[:32] == config.hash", "self.s_axis_tdata[:16] == config.hash & 0xFFFF"),
+    Fault("decoder.py", "decoder", "Mux(index == 0, 0, header_holes) | ~whole", "~whole"),
+    Fault("decoder.py", "decoder", "& word_ready & (words_left != 0)\n                ),", "& word_ready\n                ),"),
+    Fault("decoder.py", "decoder", "word_ready.eq((kind != 2) | self.activation_ready)", "word_ready.eq(1)"),
+    Fault("decoder.py", "decoder", "[flush.eq(1), error_sequence.eq(0)]", "[flush.eq(1)]"),
+    Fault("decoder.py", "decoder", "[flush.eq(1), error_sequence.eq(0)]", "[error_sequence.eq(0)]"),
+    Fault("decoder.py", "decoder", "self.status_clear.eq(clear[0])", "self.status_clear.eq(1)"),
+    Fault("layer.py", "decoder", "(layer.k_words != config.max_k_words) | (layer.k_tail <= last_k)", "Const(1, 1)"),
+    Fault("layer.py", "decoder", "_between(layer.n_tail, 1, config.cols)", "_between(layer.n_tail, 0, config.cols)"),
+    Fault("layer.py", "decoder", "layer.output_bank < config.rows", "layer.output_bank <= config.rows"),
+    Fault("layer.py", "decoder", "layer.weight_address < config.weight_words", "layer.weight_address <= config.weight_words"),
+    Fault("layer.py", "decoder", "order(low) <= order(high)", "order(low) < order(high)"),
+    Fault("layer.py", "decoder", "(low[:31] <= infinity) &", ""),
+    Fault("layer.py", "decoder", "layer.to_stream | (layer.input_address[half]", "Const(1, 1) | (layer.input_address[half]"),
+    # registers: write 1 to clear, refusals, strobes, soft reset
+    Fault("registers.py", "registers", "self.clear_errors.eq(written)", "self.clear_errors.eq(data)"),
+    Fault("registers.py", "registers", "self.clear_flags.eq(written)", "self.clear_flags.eq(-1)"),
+    Fault("registers.py", "registers", "self.s_axil_rresp.eq(SLVERR)", "self.s_axil_rresp.eq(OKAY)"),
+    Fault("registers.py", "registers", "self.s_axil_bresp.eq(SLVERR)", "self.s_axil_bresp.eq(OKAY)"),
+    Fault("registers.py", "registers", "with m.If(strobe[0]):", "with m.If(1):"),
+    Fault("registers.py", "registers", "with m.If(has_address & has_data):", "with m.If(has_address):"),
+    Fault("registers.py", "registers", "resetting.eq(SOFT_RESET_CYCLES)", "resetting.eq(1)"),
+    Fault("registers.py", "registers", "with m.If(resetting != 0):", "with m.If(0):"),
+)  # fmt: skip
+
+FOUND = 3
+COMPILED = ("decoder", "emitter", "registers")
+"""Units that only Verilator runs: these benches read outputs while the library, or memory not yet written, makes them unknown."""
+_RUN = f"""
+import json, sys
+from pathlib import Path
+from shiftforge.config import from_dict
+from shiftforge.errors import CheckFailed
+from sim.units import UNITS, run_unit
+unit, config, folder, simulator = sys.argv[1:]
+try:
+    run_unit(UNITS[unit], Path(folder), config=from_dict(json.loads(config)) if config else None, simulator=simulator)
+except CheckFailed as error:
+    print(error)
+    sys.exit({FOUND})
+"""
+
+
+def copy_sources(folder: Path) -> None:
+    """A copy of what the benches need, in `folder`."""
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def run_copy(copy: Path, folder: Path, unit: str, config: Config | None) -> subprocess.CompletedProcess[str]:
+    """Run a unit's bench on the copied sources; it exits with `FOUND` when the bench finds a difference."""
+    text = json.dumps(config.to_dict()) if config else ""
+    # Icarus builds in a moment, and a bench with a fault in its unit seldom runs long.
+    simulator = "icarus" if unit not in COMPILED and shutil.which("iverilog") else "verilator"
+    words = [sys.executable, "-B", "-c", _RUN, unit, text, str(folder), simulator]
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=240)
+
+
+def run_fault(copy: Path, folder: Path, fault: Fault) -> subprocess.CompletedProcess[str]:
+    """Put a fault into the copy, run its unit's bench, take the fault out again."""
+    source = copy / "hw" / fault.file
+    text = source.read_text(encoding="utf-8")
+    count = text.count(fault.old)
+    assert count == 1, f"{fault.old!r} must occur once in {fault.file}, not {count} times"
+    try:
+        source.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+        return run_copy(copy, folder, fault.unit, fault.config)
+    finally:
+        source.write_text(text, encoding="utf-8")
