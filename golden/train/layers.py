@@ -1,4 +1,4 @@
-"""DenseShift layers: drop-in twins of ``nn.Linear`` and ``nn.Conv2d`` whose weights are signs times powers of two.
+"""DenseShift layers: drop-in twins of ``nn.Linear``, ``nn.Conv1d`` and ``nn.Conv2d`` whose weights are signs times powers of two.
 
 Source: Li et al., "DenseShift: Towards Accurate and Efficient Low-Bit Power-of-Two Quantization", ICCV 2023
 (arXiv 2208.09708), section 3, and the authors' published layer. With T = 2**(bits-1) - 1::
@@ -16,8 +16,8 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
-from torch.nn import functional
 
+from golden.train.geometry import ShiftConv1d, ShiftConv2d, ShiftLayer, ShiftLinear
 from shiftforge.errors import InputError
 from shiftforge.formats import WeightCode
 
@@ -83,65 +83,24 @@ def shift_weight(weight_sign: Tensor, weight_scale: Tensor) -> Tensor:
     return cast(Tensor, _SignTimesPowerOfTwo.apply(weight_sign, weight_scale))
 
 
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a positive integer, not {value!r}")
-    return value
-
-
-def _pair(name: str, value: int | tuple[int, int], least: int = 1) -> tuple[int, int]:
-    pair = value if isinstance(value, tuple) else (value, value)
-    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < least for v in pair):
-        raise InputError(f"{name} must be an integer of {least} or more, or a pair of them, not {value!r}")
-    return pair
-
-
-class DenseShiftLayer(nn.Module):
-    """Base of the shift layers: the latents, and the weight that they stand for.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the weight.
-    bits : int
-        2, 3 or 4; exponents are ``0 .. 2**(bits-1) - 1``.
-    outputs : int or None
-        Length of the bias; None for no bias (as published).
+class DenseShiftLayer(ShiftLayer):
+    """The method of the DenseShift layers: their latents, and the weight that those stand for. It trains from scratch.
 
     Members
     -------
-    weight_sign : Parameter, shape ``shape``
+    weight_sign : Parameter, the weight's shape
     weight_scale : Parameter, shape ``(2**(bits-1) - 1, *shape)``
-    bias : Parameter, shape ``(outputs,)``, or None
+    bias : Parameter, shape ``(outputs,)``, or None (as published)
     """
 
-    bias: nn.Parameter | None
+    def make_latents(self, like: Tensor) -> None:
+        self.weight_sign = nn.Parameter(like)
+        self.weight_scale = nn.Parameter(like.new_empty((WeightCode(self.bits).max_exponent, *like.shape)))
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        bits: int,
-        outputs: int | None,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.bits = WeightCode(bits).bits
-        steps = WeightCode(bits).max_exponent
-        self.weight_sign = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        self.weight_scale = nn.Parameter(torch.empty((steps, *shape), device=device, dtype=dtype))
-        if outputs is None:
-            self.register_parameter("bias", None)
-        else:
-            self.bias = nn.Parameter(torch.empty(outputs, device=device, dtype=dtype))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw every latent from N(0, 1e-3) (the standard deviation); the bias starts at 0."""
+    def reset_latents(self) -> None:
+        """Draw every latent from N(0, 1e-3) (the standard deviation)."""
         nn.init.normal_(self.weight_sign, std=INITIAL_STD)
         nn.init.normal_(self.weight_scale, std=INITIAL_STD)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
 
     @property
     def weight(self) -> Tensor:
@@ -149,89 +108,13 @@ class DenseShiftLayer(nn.Module):
         return shift_weight(self.weight_sign, self.weight_scale)
 
 
-class DenseShiftLinear(DenseShiftLayer):
-    """``nn.Linear`` with weights ``+-2**e``: ``(..., in_features) -> (..., out_features)``.
-
-    Parameters
-    ----------
-    in_features, out_features : int
-    bits : int
-        2, 3 or 4.
-    bias : bool
-        False as published; the BatchNorm that follows has one.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bits: int = 3,
-        bias: bool = False,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        inputs, outputs = _positive("in_features", in_features), _positive("out_features", out_features)
-        super().__init__((outputs, inputs), bits, outputs if bias else None, device, dtype)
-        self.in_features, self.out_features = inputs, outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
-
-    def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, bits={self.bits}, bias={self.bias is not None}"
+class DenseShiftLinear(DenseShiftLayer, ShiftLinear):
+    """``nn.Linear`` with weights ``+-2**e``, e in ``0 .. 2**(bits-1) - 1``; parameters as in ``ShiftLinear``."""
 
 
-class DenseShiftConv2d(DenseShiftLayer):
-    """``nn.Conv2d`` with weights ``+-2**e`` and zero padding: ``(N, in, H, W) -> (N, out, H', W')``.
+class DenseShiftConv1d(DenseShiftLayer, ShiftConv1d):
+    """``nn.Conv1d`` with weights ``+-2**e``, e in ``0 .. 2**(bits-1) - 1``; parameters as in ``ShiftConv1d``."""
 
-    Parameters
-    ----------
-    in_channels, out_channels : int
-        Both divisible by ``groups``.
-    kernel_size, stride, dilation : int or pair of int
-    padding : int, pair of int, "same" or "valid"
-    groups : int
-    bits : int
-        2, 3 or 4.
-    bias : bool
-        False as published; the BatchNorm that follows has one.
-    """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        bits: int = 3,
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | str = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = False,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        inputs, outputs = _positive("in_channels", in_channels), _positive("out_channels", out_channels)
-        _positive("groups", groups)
-        for name, channels in (("in_channels", inputs), ("out_channels", outputs)):
-            if channels % groups:
-                raise InputError(f"{name} must be divisible by groups={groups}, not {channels!r}")
-        kernel = _pair("kernel_size", kernel_size)
-        if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise InputError(f"padding must be a size, 'same' or 'valid', not {padding!r}")
-        super().__init__((outputs, inputs // groups, *kernel), bits, outputs if bias else None, device, dtype)
-        self.in_channels, self.out_channels, self.kernel_size = inputs, outputs, kernel
-        self.stride, self.dilation, self.groups = _pair("stride", stride), _pair("dilation", dilation), groups
-        self.padding = padding if isinstance(padding, str) else _pair("padding", padding, least=0)
-        if self.padding == "same" and self.stride != (1, 1):
-            raise InputError(f"stride must be 1 with padding 'same', not {self.stride!r}")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, bits={self.bits}, "
-            f"stride={self.stride}, padding={self.padding!r}, dilation={self.dilation}, groups={self.groups}, "
-            f"bias={self.bias is not None}"
-        )
+class DenseShiftConv2d(DenseShiftLayer, ShiftConv2d):
+    """``nn.Conv2d`` with weights ``+-2**e``, e in ``0 .. 2**(bits-1) - 1``; parameters as in ``ShiftConv2d``."""
