@@ -94,6 +94,17 @@ class Packets:
             layer[field.name] = int(field.fixed or 0) ^ (1 << int(rng.integers(field.width)))
         return layer
 
+    def taints(self) -> list[bytes]:
+        """A layer writes half 1 while a bad packet comes; then all that a layer needs but that half, and a layer that reads it."""
+        weights, parameters, activations = self.ports
+        plain = dict.fromkeys(("pixels", "k_words", "k_tail", "n_tiles", "n_tail"), 1)
+        operands = [self.memory(weights, 0), self.memory(parameters, 0)]
+        first = self.packet(Opcode.LAYER, encode_layer({**plain, "output_address": activations.half}))
+        second = self.packet(Opcode.LAYER, encode_layer({**plain, "input_address": activations.half}))
+        configuration = self.packet(Opcode.CONFIG, self.config.hash.to_bytes(4, "little"))
+        bad = self.packet(Opcode.RESULT, b"")
+        return [configuration, *operands, self.memory(activations, 0), first, bad, *operands, second]
+
     def useful(self, golden: Golden) -> bytes:
         """What brings the next layer nearer, or a layer that can run, or something for a half in use."""
         rng = self.rng
@@ -211,9 +222,12 @@ async def every_packet(dut) -> None:
     expected: list[Event] = []
     layers: list[Layer] = []
     configured: list[bool] = []
-    for _ in range(PACKETS):
-        data, hole = maker.useful(golden), None
-        if chance(rng, 0.12):
+    directed = [maker.packet(Opcode.LAYER, encode_layer(maker.layer()))]  # before any configuration
+    for number in range(PACKETS):
+        if number % (PACKETS // 6) == 20:
+            directed = maker.taints()
+        data, hole = directed.pop(0) if directed else maker.useful(golden), None
+        if not directed and chance(rng, 0.12):
             data, hole = maker.broken(data)
         configured.append(golden.configured)
         outcome = take(golden, config, data, hole)
