@@ -1,25 +1,28 @@
-"""Between plain networks and DenseShift networks.
+"""Between plain networks and networks of trained power-of-two layers.
 
-``convert`` puts shift layers in place of ``nn.Linear`` and ``nn.Conv2d``; ``freeze`` puts plain layers, which hold the
-powers of two, back. Neither changes its argument.
+``convert`` puts the layers of a method in place of ``nn.Linear``, ``nn.Conv1d`` and ``nn.Conv2d``; ``freeze`` puts plain
+layers, which hold the effective weights, back. Neither changes its argument.
 """
 
 import copy
 from collections.abc import Callable, Collection
 
+import torch
 from torch import nn
 
-from golden.train.layers import DenseShiftConv2d, DenseShiftLayer, DenseShiftLinear
+from golden.train.baselines import IncrementalPowerOfTwo
+from golden.train.geometry import ShiftLayer
+from golden.train.methods import Method, method_named
 from shiftforge.errors import InputError
 from shiftforge.formats import WeightCode
 
 
-def convert(model: nn.Module, bits: int, keep: Collection[str] = ()) -> nn.Module:
-    """A copy of ``model`` whose Linear and Conv2d layers are DenseShift layers.
+def convert(model: nn.Module, bits: int, keep: Collection[str] = (), method: str = "denseshift") -> nn.Module:
+    """A copy of ``model`` whose Linear, Conv1d and Conv2d layers are layers of ``method``.
 
-    The latents are drawn anew (the published method trains from scratch): the given weights are not used. Biases, all
-    other layers, device, element type and training mode are taken over. Subclasses of Linear and Conv2d stay as they
-    are, because what they do with their weight is unknown.
+    Methods that train from scratch as published (see ``METHODS``) draw their latents anew and do not use the given weights; the
+    others start from them. Biases, all other layers, device, element type and training mode are taken over. Subclasses of
+    Linear and of the convolutions stay as they are, because what they do with their weight is unknown.
 
     Parameters
     ----------
@@ -27,13 +30,15 @@ def convert(model: nn.Module, bits: int, keep: Collection[str] = ()) -> nn.Modul
         2, 3 or 4.
     keep : collection of str
         Names, as in ``model.named_modules()``, of layers that stay as they are.
+    method : str
+        A name in ``METHODS``; "full" gives a plain copy.
 
     Raises
     ------
     InputError
-        For other bits, a name in ``keep`` that the model has not, a convolution with non-zero padding values, or a
-        weight that another layer shares.
+        For other bits, an unknown method, a name in ``keep`` that the model has not, or a weight that another layer shares.
     """
+    chosen = method_named(method)
     WeightCode(bits)
     if isinstance(keep, str):
         raise InputError(f"keep must be a collection of layer names, not {keep!r}")
@@ -41,6 +46,8 @@ def convert(model: nn.Module, bits: int, keep: Collection[str] = ()) -> nn.Modul
     for name in keep:
         if name not in names:
             raise InputError(f"every name in keep must be a layer of the model, not {name!r}")
+    if chosen.linear is None:
+        return copy.deepcopy(model)
     # A layer that is used twice is one object with several names: it is replaced once, and kept by any of its names.
     kept = {id(model.get_submodule(name)) for name in keep}
     owners: dict[int, str] = {}
@@ -54,21 +61,22 @@ def convert(model: nn.Module, bits: int, keep: Collection[str] = ()) -> nn.Modul
             owners.setdefault(id(parameter), name)
 
     def twin(module: nn.Module) -> nn.Module | None:
-        return _shift_twin(module, bits) if id(module) not in kept and _converts(module) else None
+        return _shift_twin(module, bits, chosen) if id(module) not in kept and _converts(module) else None
 
     return _replaced(model, twin)
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` whose DenseShift layers are ``nn.Linear`` and ``nn.Conv2d`` with weights ``+-2**e``.
+    """A copy of ``model`` whose trained layers are plain ones with the effective weights (``+-2**e`` for DenseShift).
 
-    The outputs are equal bit for bit on the same machine, and the export has one node per layer.
+    The outputs are equal bit for bit on the same machine, and the export has one node per layer. ``InputError`` for an INQ
+    layer with weights that are not yet fixed.
     """
-    return _replaced(model, lambda module: _plain_twin(module) if isinstance(module, DenseShiftLayer) else None)
+    return _replaced(model, lambda module: _plain_twin(module) if isinstance(module, ShiftLayer) else None)
 
 
 def _converts(module: nn.Module) -> bool:
-    return type(module) in (nn.Linear, nn.Conv2d)
+    return type(module) in (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 def _replaced(model: nn.Module, twin: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
@@ -80,58 +88,54 @@ def _replaced(model: nn.Module, twin: Callable[[nn.Module], nn.Module | None]) -
     return copy.deepcopy(model, memo=dict(twins))
 
 
-def _shift_twin(module: nn.Module, bits: int) -> DenseShiftLayer:
-    twin: DenseShiftLayer
+def _shift_twin(module: nn.Module, bits: int, method: Method) -> ShiftLayer:
+    if method.linear is None or method.conv1d is None or method.conv2d is None:
+        raise TypeError(f"the method must have layers, not {method.name!r}")
+    twin: ShiftLayer
     if isinstance(module, nn.Linear):
-        device, dtype, bias = module.weight.device, module.weight.dtype, module.bias
-        twin = DenseShiftLinear(
-            module.in_features, module.out_features, bits, bias is not None, device=device, dtype=dtype
+        plain: nn.Linear | nn.Conv1d | nn.Conv2d = module
+        twin = method.linear(
+            module.in_features,
+            module.out_features,
+            bits,
+            module.bias is not None,
+            device=module.weight.device,
+            dtype=module.weight.dtype,
         )
-    elif isinstance(module, nn.Conv2d):
-        if module.padding_mode != "zeros":
-            raise InputError(f"padding_mode must be 'zeros', not {module.padding_mode!r}")
-        device, dtype, bias = module.weight.device, module.weight.dtype, module.bias
-        twin = DenseShiftConv2d(
+    elif isinstance(module, nn.Conv1d | nn.Conv2d):
+        plain = module
+        twin = (method.conv1d if isinstance(module, nn.Conv1d) else method.conv2d)(
             module.in_channels,
             module.out_channels,
-            (module.kernel_size[0], module.kernel_size[1]),
+            module.kernel_size,
             bits,
-            stride=(module.stride[0], module.stride[1]),
-            padding=module.padding if isinstance(module.padding, str) else (module.padding[0], module.padding[1]),
-            dilation=(module.dilation[0], module.dilation[1]),
+            stride=module.stride,
+            padding=module.padding,
+            dilation=module.dilation,
             groups=module.groups,
-            bias=bias is not None,
-            device=device,
-            dtype=dtype,
+            bias=module.bias is not None,
+            padding_mode=module.padding_mode,
+            device=module.weight.device,
+            dtype=module.weight.dtype,
         )
     else:
-        raise TypeError(f"a layer to convert must be a Linear or a Conv2d, not {type(module).__name__}")
-    if bias is not None and twin.bias is not None:
-        twin.bias.data.copy_(bias.detach())
+        raise TypeError(f"a layer to convert must be a Linear, a Conv1d or a Conv2d, not {type(module).__name__}")
+    twin.take_weight(plain.weight.detach())
+    if plain.bias is not None and twin.bias is not None:
+        with torch.no_grad():
+            twin.bias.copy_(plain.bias)
     return twin.train(module.training)
 
 
-def _plain_twin(layer: DenseShiftLayer) -> nn.Module:
-    device, dtype, bias = layer.weight_sign.device, layer.weight_sign.dtype, layer.bias
-    twin: nn.Linear | nn.Conv2d
-    if isinstance(layer, DenseShiftLinear):
-        twin = nn.Linear(layer.in_features, layer.out_features, bias=bias is not None, device=device, dtype=dtype)
-    elif isinstance(layer, DenseShiftConv2d):
-        twin = nn.Conv2d(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,
-            stride=layer.stride,
-            padding=layer.padding,
-            dilation=layer.dilation,
-            groups=layer.groups,
-            bias=bias is not None,
-            device=device,
-            dtype=dtype,
+def _plain_twin(layer: ShiftLayer) -> nn.Module:
+    if isinstance(layer, IncrementalPowerOfTwo) and not bool(layer.fixed.all()):
+        raise InputError(
+            f"all weights of an INQ layer must be fixed before it is frozen, not {int(layer.fixed.sum())} of "
+            f"{layer.fixed.numel()}; call advance(model, 1.0)"
         )
-    else:
-        raise TypeError(f"a layer to freeze must be a DenseShift Linear or Conv2d, not {type(layer).__name__}")
-    twin.weight.data.copy_(layer.weight.detach())
-    if bias is not None and twin.bias is not None:
-        twin.bias.data.copy_(bias.detach())
+    twin = layer.plain()
+    with torch.no_grad():
+        twin.get_parameter("weight").copy_(layer.weight)
+        if layer.bias is not None:
+            twin.get_parameter("bias").copy_(layer.bias)
     return twin.train(layer.training)

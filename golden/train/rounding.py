@@ -10,7 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from golden.train.layers import DenseShiftLayer
+from golden.train.geometry import ShiftLayer
 from shiftforge.formats import FORMATS, Format
 
 _TORCH_TYPES = MappingProxyType(
@@ -50,13 +50,13 @@ def round_to_format(x: Tensor, fmt: Format) -> Tensor:
 
 @contextmanager
 def rounded_inputs(model: nn.Module, activation: str) -> Iterator[None]:
-    """While it lasts, the input of every Linear, Conv2d and DenseShift layer is rounded to ``activation``."""
+    """While it lasts, the input of every Linear, convolution and trained power-of-two layer is rounded to ``activation``."""
     fmt = FORMATS[activation]
 
     def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (round_to_format(args[0], fmt), *args[1:])
 
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | DenseShiftLayer)]
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | ShiftLayer)]
     handles = [m.register_forward_pre_hook(hook) for m in layers]
     try:
         yield

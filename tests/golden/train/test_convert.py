@@ -1,11 +1,13 @@
 """Conversion to shift layers and back."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
 from golden.train.convert import convert, freeze
-from golden.train.layers import DenseShiftConv2d, DenseShiftLinear
+from golden.train.layers import DenseShiftConv1d, DenseShiftConv2d, DenseShiftLinear
 from shiftforge.errors import InputError
 
 
@@ -95,6 +97,41 @@ def tied():
     return model
 
 
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [2, "same", "valid"])
+@pytest.mark.parametrize("plain", [nn.Conv1d, nn.Conv2d])
+def test_every_padding_mode_is_torchs(plain, padding, mode):
+    original = plain(2, 3, 4, padding=padding, padding_mode=mode, dilation=1, bias=True)
+    twin = convert(original, 3)
+    again = freeze(twin)
+    assert type(again) is plain
+    assert again.padding_mode == mode
+    x = torch.randn(2, 2, *[7] * (original.weight.ndim - 2))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using padding='same' with even kernel lengths")
+        assert torch.equal(twin(x), again(x))
+    assert torch.equal(again.get_parameter("bias"), original.bias)
+
+
+def test_one_dimensional_convolutions_convert():
+    plain = nn.Conv1d(4, 6, 3, stride=2, padding=1, dilation=2, groups=2)
+    twin = convert(plain, 2)
+    assert isinstance(twin, DenseShiftConv1d)
+    assert repr(twin) == (
+        "DenseShiftConv1d(4, 6, kernel_size=(3,), bits=2, stride=(2,), padding=(1,), dilation=(2,), groups=2, bias=True)"
+    )
+    x = torch.randn(2, 4, 11)
+    assert twin(x).shape == plain(x).shape
+    assert torch.equal(freeze(twin)(x), twin(x))
+
+
+def test_full_precision_is_a_copy():
+    model = Network()
+    twin = convert(model, 3, method="full")
+    assert twin is not model
+    assert torch.equal(twin(images()), model(images()))
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -102,8 +139,12 @@ def tied():
         (lambda: convert(Network(), 3, keep=("tail",)), "every name in keep must be a layer of the model, not 'tail'"),
         (lambda: convert(Network(), 3, keep="stem"), "keep must be a collection of layer names, not 'stem'"),
         (
-            lambda: convert(nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), 3),
-            "padding_mode must be 'zeros', not 'circular'",
+            lambda: convert(Network(), 3, method="ternary"),
+            "method must be one of denseshift, deepshift-q, deepshift-ps, s3, inq, apot, pot, full, not 'ternary'",
+        ),
+        (
+            lambda: freeze(convert(Network(), 3, method="inq")),
+            "all weights of an INQ layer must be fixed before it is frozen, not 0 of 108; call advance(model, 1.0)",
         ),
         (
             lambda: convert(tied(), 3),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from golden.train.layers import DenseShiftConv2d, DenseShiftLayer, DenseShiftLinear, shift_weight
+from golden.train.layers import DenseShiftConv1d, DenseShiftConv2d, DenseShiftLayer, DenseShiftLinear, shift_weight
 from shiftforge.errors import InputError
 
 BITS = (2, 3, 4)
@@ -204,6 +204,14 @@ def test_repr_names_the_shape_and_the_bits():
         (
             lambda: DenseShiftConv2d(4, 8, 3, padding="same", stride=2),
             "stride must be 1 with padding 'same', not (2, 2)",
+        ),
+        (
+            lambda: DenseShiftConv2d(4, 8, 3, padding_mode="wrap"),
+            "padding_mode must be one of zeros, reflect, replicate, circular, not 'wrap'",
+        ),
+        (
+            lambda: DenseShiftConv1d(4, 8, (3, 3)),
+            "kernel_size must be an integer of 1 or more, or a tuple of one, not (3, 3)",
         ),
         (lambda: DenseShiftConv2d(4, 6, 3, groups=4), "out_channels must be divisible by groups=4, not 6"),
         (lambda: DenseShiftConv2d(4, 6, 3, groups=3), "in_channels must be divisible by groups=3, not 4"),
