@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint slow doctor setup clean
+.PHONY: demo test lint slow prove prove-fast doctor setup clean
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
 
@@ -20,6 +20,13 @@ test: doctor lint
 # Everything that takes long: seeded faults, long random runs, whole networks on RTL.
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+# All proofs and the mutants that they must refute; the last line is JSON.
+prove: $(STAMP)
+	$(BIN)/python -m sim.prove
+
+prove-fast: $(STAMP)
+	$(BIN)/python -m sim.prove --fast
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,103 @@
+"""The prover on small units: it proves, it refutes, it checks latencies, and no proof in the catalogue is without mutants."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shiftforge.errors import CheckFailed, InputError, ToolError
+from shiftforge.formats import FORMATS, WEIGHT_BITS
+from sim.proofs.catalogue import proofs
+from sim.proofs.element import HARDWARE_FORMATS, config_for
+from sim.proofs.miter import Mutant, Proof, Script
+from sim.proofs.pipeline import latency_of
+from sim.prove import check, main, mutate, verdict
+from tests.hw.sum_of_two import sum_script
+
+LIMIT_S = 120.0
+
+
+def test_a_true_claim_is_proven(tmp_path: Path):
+    assert verdict(sum_script(), tmp_path, LIMIT_S) == "proven"
+
+
+def test_a_false_claim_is_refuted_with_a_counterexample(tmp_path: Path):
+    assert verdict(sum_script(wrong=True), tmp_path, LIMIT_S) == "refuted"
+    log = (tmp_path / "sat.log").read_text()
+    assert "\\in_a" in log
+    assert "\\in_b" in log
+
+
+@pytest.mark.parametrize(
+    "script, why",
+    [
+        (lambda: sum_script(late=True), "must be of the same cycle"),
+        (lambda: sum_script(loop=True), "must have no loop"),
+        (lambda: sum_script(latency=3), "must be of the same cycle"),
+        (lambda: replace(sum_script(), latency=1), "latency 2, not 1"),
+    ],
+)
+def test_what_is_not_a_function_of_that_latency_is_refuted(tmp_path: Path, script, why: str):
+    # With registers as wires all but the loop would be proven.
+    assert verdict(script(), tmp_path, LIMIT_S) == "refuted"
+    assert why in (tmp_path / "sat.log").read_text()
+
+
+def test_a_register_with_an_enable_is_no_pipeline():
+    cell = {"type": "$dffe", "port_directions": {}, "connections": {}}
+    netlist: dict[str, object] = {
+        "modules": {"top": {"ports": {"bad": {"direction": "output", "bits": [2]}}, "cells": {"r": cell}}}
+    }
+    with pytest.raises(CheckFailed, match=r"^cell r of a pipeline must be a register or combinational, not \$dffe$"):
+        latency_of(netlist, "bad", ())
+
+
+def test_a_netlist_that_yosys_refuses_is_no_verdict(tmp_path: Path):
+    with pytest.raises(ToolError, match="yosys failed"):
+        verdict(Script("module \\top\n"), tmp_path, LIMIT_S)
+
+
+def test_a_mutant_is_one_change_of_text(tmp_path: Path):
+    mutate(Mutant("hw/pe.py", "sign = self.w[code.exponent_bits]", "sign = self.w[0]"), tmp_path)
+    assert "sign = self.w[0]" in (tmp_path / "hw" / "pe.py").read_text()
+    with pytest.raises(InputError, match=r"^'no such text' must occur once in hw/pe.py, not 0 times$"):
+        mutate(Mutant("hw/pe.py", "no such text", ""), tmp_path / "second")
+
+
+def test_a_proof_without_mutants_does_not_count():
+    assert "must have a mutant" in check(Proof("p", sum_script, ())).error
+
+
+def test_a_proof_that_proves_a_mutant_does_not_count():
+    harmless = Mutant("hw/row_edge.py", '"""Row edge:', '"""The row edge:')
+    (edge,) = (p for p in proofs() if p.name == "row edge int8")
+    outcome = check(replace(edge, mutants=(harmless,)))
+    assert outcome.mutants_refuted == 0
+    assert "must be refuted, and was proven" in outcome.error
+
+
+def test_the_command_proves_and_ends_with_json(capsys: pytest.CaptureFixture[str]):
+    assert main(["--only", "row edge fp8_e4m3"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith('{"proofs": 1, "mutants_refuted": 3, "failed": []')
+
+
+def test_the_catalogue_covers_what_is_built():
+    names = [p.name for p in proofs()]
+    assert len(set(names)) == len(names)
+    assert all(p.mutants for p in proofs())
+    wanted = {f"{unit} to {name}" for unit in ("round", "pack") for name in FORMATS}
+    wanted |= {f"{unit} {name} w{w}" for unit in ("PE", "no wrap") for name in HARDWARE_FORMATS for w in WEIGHT_BITS}
+    wanted |= {f"row edge {name}" for name in HARDWARE_FORMATS}
+    assert wanted <= set(names)
+
+
+@pytest.mark.parametrize("name", HARDWARE_FORMATS)
+@pytest.mark.parametrize("bits", WEIGHT_BITS)
+def test_the_ledger_of_widths_holds_for_every_max_k(name: str, bits: int):
+    config = config_for(name, bits)
+    largest = config.activation.max_fixed << config.weights.max_exponent
+    for max_k in range(1, (1 << 16) + 1, 1 if bits == 4 else 101):
+        width = replace(config, max_k=max_k).accumulator_bits
+        assert largest * max_k < 1 << (width - 1)
+        assert largest * max_k >= 1 << (width - 2)  # and not a bit too many
