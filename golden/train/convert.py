@@ -63,7 +63,7 @@ def convert(model: nn.Module, bits: int, keep: Collection[str] = (), method: str
     def twin(module: nn.Module) -> nn.Module | None:
         return _shift_twin(module, bits, chosen) if id(module) not in kept and _converts(module) else None
 
-    return _replaced(model, twin)
+    return replaced(model, twin)
 
 
 def freeze(model: nn.Module) -> nn.Module:
@@ -72,15 +72,15 @@ def freeze(model: nn.Module) -> nn.Module:
     The outputs are equal bit for bit on the same machine, and the export has one node per layer. ``InputError`` for an INQ
     layer with weights that are not yet fixed.
     """
-    return _replaced(model, lambda module: _plain_twin(module) if isinstance(module, ShiftLayer) else None)
+    return replaced(model, lambda module: _plain_twin(module) if isinstance(module, ShiftLayer) else None)
 
 
 def _converts(module: nn.Module) -> bool:
     return type(module) in (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
-def _replaced(model: nn.Module, twin: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
-    """A deep copy in which every module with a twin is its twin; decided on the original, so that ids stay valid."""
+def replaced(model: nn.Module, twin: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
+    """A deep copy in which every module with a twin is its twin; asked of the original's modules, each once."""
     twins = {id(module): new for module in model.modules() if (new := twin(module)) is not None}
     if id(model) in twins:
         return twins[id(model)]
