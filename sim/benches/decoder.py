@@ -4,6 +4,7 @@ What the decoder does (words written, layers started, errors, requests) is compa
 """
 
 from collections.abc import Iterator
+from itertools import cycle
 
 import cocotb
 import numpy as np
@@ -34,6 +35,12 @@ NAMES = ("weight", "parameter", "activation")
 LONGEST = 3000
 """Cycles after which the next event must have come."""
 
+CLAMPS = (
+    *((0x3F80_0000, 0x3F80_0000), (0x8000_0000, 0x0000_0000), (0xFF80_0000, 0x7F80_0000)),  # good ones
+    *((0x0000_0000, 0x8000_0000), (0x3F80_0000, 0xBF80_0000), (0xFFC0_0000, 0x3F80_0000), (0x3F80_0000, 0x7F80_0001)),
+)
+"""Bounds, lower and upper: equal, zeros, infinities; zeros and numbers in the wrong order, NaN on either side."""
+
 Event = tuple[object, ...]
 STREAM = {name: name for name in ("write", "start", "request", "clear")} | dict.fromkeys(
     ("error", "accepted"), "verdict"
@@ -48,6 +55,22 @@ class Packets:
         self.config, self.rng = config, rng
         self.ports = memory_ports(config)
         self.beat = config.stream_bits // 8
+        ends = {
+            "pixels": (0, 1),
+            "k_words": (0, 1, config.max_k_words, config.max_k_words + 1),
+            "k_tail": (0, 1, config.rows, config.rows + 1),
+            "n_tiles": (0, 1),
+            "n_tail": (0, 1, config.cols, config.cols + 1),
+            "output_bank": (config.rows - 1, config.rows),
+            "input_address": (config.activation_words - 1, config.activation_words),
+            "output_address": (config.activation_words - 1, config.activation_words),
+            "weight_address": (config.weight_words - 1, config.weight_words),
+            "parameter_address": (config.parameter_words - 1, config.parameter_words),
+        }
+        clamp = {"post": 1, "act_kind": ACTIVATION_KINDS.index("clamp")}
+        self.all_ends: list[Layer] = [{name: value} for name, values in ends.items() for value in values]
+        self.all_ends += [{**clamp, "clamp_lo": low, "clamp_hi": high} for low, high in CLAMPS]
+        self.ends = cycle(self.all_ends)
 
     def memory(self, port: MemoryPort, half: int) -> bytes:
         """Words somewhere in a half, up to its last one half of the time."""
@@ -70,29 +93,20 @@ class Packets:
         layer["output_address"] = (layer["input_address"] ^ half) if chance(rng, 0.9) else layer["output_address"]
         if layer["k_words"] == config.max_k_words and chance(rng, 0.7):
             layer["k_tail"] = config.max_k - (config.max_k_words - 1) * config.rows
-        edges = [0x0000_0000, 0x8000_0000, 0x3F80_0000, 0xBF80_0000, 0x7F80_0000, 0xFF80_0000, 0x7F80_0001, 0xFFC0_0000]
         layer["clamp_lo"], layer["clamp_hi"] = 0xBF80_0000, 0x3F80_0000
-        if chance(rng, 0.2):
-            layer["clamp_lo"], layer["clamp_hi"] = (int(rng.choice(edges)) for _ in range(2))
-        if chance(rng, 0.3):
-            ends = {
-                "pixels": (0, 1),
-                "k_words": (0, 1, config.max_k_words, config.max_k_words + 1),
-                "k_tail": (0, 1, config.rows, config.rows + 1),
-                "n_tiles": (0, 1),
-                "n_tail": (0, 1, config.cols, config.cols + 1),
-                "output_bank": (config.rows - 1, config.rows),
-                "input_address": (config.activation_words - 1, config.activation_words),
-                "output_address": (config.activation_words - 1, config.activation_words),
-                "weight_address": (config.weight_words - 1, config.weight_words),
-                "parameter_address": (config.parameter_words - 1, config.parameter_words),
-            }
-            name = str(rng.choice([*ends]))
-            layer[name] = int(rng.choice(ends[name]))
-        if chance(rng, 0.06):
-            field = [f for f in LAYER_FIELDS if f.fixed is not None][int(rng.integers(0, 28)) % 20]
+        if chance(rng, 0.45):
+            layer |= next(self.ends)
+        if chance(rng, 0.12):
+            fixed = [f for f in LAYER_FIELDS if f.fixed is not None]
+            field = fixed[int(rng.integers(len(fixed)))]
             layer[field.name] = int(field.fixed or 0) ^ (1 << int(rng.integers(field.width)))
         return layer
+
+    def bounds(self) -> list[bytes]:
+        """A layer before any configuration, then one for every end of a field's range: refused for it, or for its operands."""
+        plain = {**dict.fromkeys(("pixels", "k_words", "k_tail", "n_tiles", "n_tail"), 1), "to_stream": 1}
+        layers = [self.packet(Opcode.LAYER, encode_layer({**plain, **end})) for end in ({}, *self.all_ends)]
+        return [layers[0], self.packet(Opcode.CONFIG, self.config.hash.to_bytes(4, "little")), *layers[1:]]
 
     def taints(self) -> list[bytes]:
         """A layer writes half 1 while a bad packet comes; then all that a layer needs but that half, and a layer that reads it."""
@@ -122,16 +136,16 @@ class Packets:
         if choice < 0.45:
             return self.memory(self.ports[int(rng.integers(3))], chance(rng, 0.5))
         layer = self.layer()
+        half = self.ports[2].half
+        in_place = layer["input_address"] // half == layer["output_address"] // half  # wrong, if it stays on chip
         if chance(rng, 0.8):  # operands from halves that are committed
             for name, port in zip(("weight_address", "parameter_address", "input_address"), self.ports, strict=True):
                 committed = golden.committed[port.opcode]
                 if layer[name] < port.words and not committed[layer[name] // port.half] and any(committed):
                     layer[name] ^= port.half
-            half = self.ports[2].half
             if not layer["to_stream"] and max(layer["input_address"], layer["output_address"]) < 2 * half:
-                layer["output_address"] = layer["output_address"] % half + (
-                    half if layer["input_address"] < half else 0
-                )
+                upper = (layer["input_address"] < half) != in_place
+                layer["output_address"] = layer["output_address"] % half + half * upper
         return self.packet(Opcode.LAYER, encode_layer(layer))
 
     def broken(self, data: bytes) -> tuple[bytes, int | None]:
@@ -222,9 +236,9 @@ async def every_packet(dut) -> None:
     expected: list[Event] = []
     layers: list[Layer] = []
     configured: list[bool] = []
-    directed = [maker.packet(Opcode.LAYER, encode_layer(maker.layer()))]  # before any configuration
+    directed = maker.bounds()
     for number in range(PACKETS):
-        if number % (PACKETS // 6) == 20:
+        if number % (PACKETS // 6) == 60:
             directed = maker.taints()
         data, hole = directed.pop(0) if directed else maker.useful(golden), None
         if not directed and chance(rng, 0.12):

@@ -44,10 +44,11 @@ async def every_step(dut) -> None:
         complete = position = 0
         pace = (0.9, 0.3, 0.05)[number % 3]
         while position < len(steps) or in_fifo:
-            tile = chance(rng, pace) if tiles and complete < 2 else 0
             taken = chance(rng, (0.9, 0.2)[number % 2]) if in_fifo else 0
-            given = {"start": 0, "tile": tile, "taken": taken}
             go = complete > 0 and (not stream or in_fifo < ROOM)
+            ends = go and steps[position].tile_end  # a tile that completes as the other is drained is a case of its own
+            tile = chance(rng, 0.5 if ends else pace) if tiles and complete < 2 else 0
+            given = {"start": 0, "tile": tile, "taken": taken}
             starved += complete > 0 and not go
             waited += complete == 0
             drained = 0

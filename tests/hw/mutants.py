@@ -21,6 +21,7 @@ PACKAGES = ("shiftforge", "hw", "golden", "sim")
 
 E4M3 = a_config(1, 1, "fp8_e4m3")
 ONE_ROW = a_config(1, 7, max_k=3)
+EIGHT_ROWS = a_config(8, 13)
 WIDE_STEPS = a_config(9, 15, output="fp32")
 
 
@@ -103,8 +104,8 @@ FAULTS = (
     Fault("drain.py", "drain", "self.parameter_address.eq(tile_parameters + walk.group)", "self.parameter_address.eq(tile_parameters)"),
     Fault("drain.py", "drain", "m.d.sync += group.eq(walk.group)", "m.d.comb += group.eq(walk.group)"),
     # writer: banks, words, valid lanes, the last step
-    Fault("drain.py", "writer", "wraps = bank + lanes >= rows", "wraps = bank + lanes > rows"),
-    Fault("drain.py", "writer", "wraps = tile_bank + cols % rows >= rows", "wraps = tile_bank + cols % rows > rows"),
+    Fault("drain.py", "writer", "wraps = bank + lanes >= rows", "wraps = bank + lanes > rows", EIGHT_ROWS),
+    Fault("drain.py", "writer", "wraps = tile_bank + cols % rows >= rows", "wraps = tile_bank + cols % rows > rows", EIGHT_ROWS),
     Fault("drain.py", "writer", "tile_word + cols // rows + wraps", "tile_word + cols // rows"),
     Fault("drain.py", "writer", "word.eq(word + wraps)", "word.eq(word + 1)"),
     Fault("drain.py", "writer", "[bank.eq(tile_bank), word.eq(new_word)", "[word.eq(new_word)"),
