@@ -1,0 +1,170 @@
+"""The exact mode in torch, the golden model and the compiled network: the same bits."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from golden import network as golden_network
+from golden.codec import encode
+from golden.rounding import round_float64
+from golden.train import runner
+from golden.train.convert import convert, freeze
+from golden.train.exact import _round, evaluate, exact_network, run_golden, run_torch
+from golden.train.loop import accuracy
+from golden.train.post_training import convert_pretrained
+from golden.train.task import Split
+from shiftforge.errors import InputError
+from shiftforge.formats import FORMATS
+from sw_driver.compiler.pipeline import compile_graph
+from sw_driver.importers.pt2 import import_program
+from tests.sw_driver.networks import config_of
+
+FORMATS_OF_TORCH = ("fp16", "int8", "int16", "fp8_e5m2", "fp8_e4m3")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return runner.train("digits-mlp", epochs=12)
+
+
+@pytest.fixture(scope="module")
+def training_images():
+    return runner.task_named("digits-mlp").load()[0].x
+
+
+def bits_of(values):
+    return np.ascontiguousarray(values).view(np.uint32)
+
+
+@pytest.mark.parametrize("output", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("activation", FORMATS_OF_TORCH)
+def test_torch_and_golden_agree_on_the_whole_test_split(digits, training_images, activation, output):
+    by_torch = evaluate(digits.model, digits.test, "torch", activation, training_images, output)
+    by_golden = evaluate(digits.model, digits.test, "golden", activation, training_images, output)
+    assert by_torch.logits.dtype == by_golden.logits.dtype == np.float32
+    assert np.array_equal(bits_of(by_torch.logits), bits_of(by_golden.logits))
+    assert by_torch.accuracy == by_golden.accuracy > (0.85 if "int8" in (activation, output) else 0.9)
+    if activation in ("fp16", "int16") and output == "fp32":
+        assert abs(by_torch.accuracy - accuracy(digits.model, digits.test)) <= 0.01
+
+
+@pytest.mark.parametrize("terms", [1, 2, 3])
+def test_sums_of_terms_agree_too(digits, terms):
+    model = convert_pretrained(digits.float32_model, 3, terms)
+    by_torch, by_golden = (evaluate(model, digits.test, backend) for backend in ("torch", "golden"))
+    assert np.array_equal(bits_of(by_torch.logits), bits_of(by_golden.logits))
+    if terms > 1:
+        assert by_golden.accuracy >= accuracy(digits.float32_model, digits.test) - 0.01
+
+
+@pytest.mark.parametrize("method, bits", [("denseshift", 2), ("denseshift", 4), ("pot", 3), ("pot", 4)])
+def test_every_zero_free_method_runs(method, bits):
+    rng = np.random.default_rng(bits)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(24, 17), nn.ReLU(), nn.Dropout(0.5), nn.Sequential(nn.Linear(17, 5)))
+    model = convert(plain, bits, method=method).eval()
+    data = Split(rng.standard_normal((50, 2, 12)).astype(np.float32), np.zeros(50, np.int64))
+    by_torch, by_golden = (evaluate(model, data, backend) for backend in ("torch", "golden"))
+    assert np.array_equal(bits_of(by_torch.logits), bits_of(by_golden.logits))
+    by_float = evaluate(model, data, "float")
+    largest = np.abs(by_float.logits).max()
+    np.testing.assert_allclose(by_torch.logits, by_float.logits, rtol=0, atol=2e-3 * largest)
+    frozen = evaluate(freeze(model), data, "torch")
+    assert np.array_equal(bits_of(frozen.logits), bits_of(by_torch.logits))
+
+
+@pytest.mark.parametrize("activation, output", [("fp16", "fp32"), ("fp16", "fp16"), ("int8", "int8"), ("bf16", "bf16")])
+def test_the_layers_are_those_of_the_compiler(digits, training_images, activation, output):
+    graph = import_program(runner.export(digits.model, torch.from_numpy(digits.test.x)), 3)
+    config = config_of(activation=activation, output=output, max_k=64)
+    samples = training_images.astype(np.float64)
+    program = compile_graph(graph, config, calibration=samples)
+    network = exact_network(digits.model, activation, samples, output)
+    assert network.input_scale == program.graph.input.scale
+    for mine, compiled in zip(network.layers, program.graph.layers(), strict=True):
+        assert np.array_equal(mine.codes, compiled.codes)
+        assert mine.exponent_bias == compiled.exponent_bias
+        assert np.array_equal(bits_of(mine.scale), bits_of(compiled.scale))
+        assert np.array_equal(bits_of(mine.bias), bits_of(compiled.bias))
+        assert mine.output_scale == compiled.output_scale
+    codes = golden_network.encode_input(program.graph, config, digits.test.x)
+    result = golden_network.run(program.graph, config, codes)
+    expected = golden_network.output_values(program.graph, config, result.output)
+    assert np.array_equal(bits_of(run_golden(network, digits.test.x)), bits_of(expected))
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_rounding_in_torch_is_the_golden_one(name):
+    fmt = FORMATS[name]
+    rng = np.random.default_rng(5)
+    values = rng.standard_normal(20000) * 2.0 ** rng.integers(-160, 140, 20000)
+    near = rng.integers(-(1 << 12), 1 << 12, 20000) * 2.0 ** (fmt.lsb_exponent - 2)  # ties and subnormals
+    edge = [0.0, -0.0, np.inf, -np.inf, np.nan]
+    for factor in (0.999, 1.0, 1.0000001, 1.01, 2.0):
+        edge += [factor * fmt.max_fixed * 2.0**fmt.lsb_exponent, -factor * fmt.max_fixed * 2.0**fmt.lsb_exponent]
+    values = np.concatenate([values, near, edge])
+    expected, _ = round_float64(values, fmt, overflow="saturate")
+    rounded = _round(torch.from_numpy(values), fmt).numpy()
+    assert np.array_equal(encode(fmt, rounded), expected)
+    if name != "fp32":
+        again, _ = round_float64(rounded, fmt, overflow="saturate")
+        assert np.array_equal(again, expected)
+
+
+def test_big_sums_round_once():
+    # Sums of up to 45 bits, so that binary32 has many ties and near-ties to decide.
+    rng = np.random.default_rng(6)
+    layer = nn.Linear(40, 200, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(rng.choice([-1.0, 1.0], (200, 40)) * 2.0 ** rng.integers(0, 8, (200, 40))))
+    x = (rng.standard_normal((300, 40)) * 2.0 ** rng.integers(-24, 14, (300, 40))).astype(np.float16).astype(np.float32)
+    network = exact_network(layer.eval())
+    by_torch, by_golden = run_torch(network, torch.from_numpy(x)).numpy(), run_golden(network, x)
+    assert np.array_equal(bits_of(by_torch), bits_of(by_golden))
+    double = (x.astype(np.float64) @ layer.weight.detach().double().numpy().T).astype(np.float32)
+    assert np.array_equal(by_torch, double)
+
+
+MEND = "train it with convert(model, bits), or turn it into sums with convert_pretrained"
+
+
+def relu_first():
+    return nn.Sequential(nn.ReLU(), nn.Linear(2, 2)).eval()
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: exact_network(nn.Linear(2, 2)), "the model must be in eval mode, not in training mode"),
+        (
+            lambda: exact_network(nn.Sequential(nn.Linear(2, 2)).eval()),
+            "every weight of layer '0' must be ±2**e to run exactly, without a zero; " + MEND,
+        ),
+        (
+            lambda: exact_network(relu_first()),
+            "module '0' must be a Linear, a BatchNorm1d after one or a ReLU after these to run exactly, not ReLU",
+        ),
+        (lambda: exact_network(nn.Sequential().eval()), "the model must have a Linear layer, and has none"),
+        (
+            lambda: exact_network(convert(nn.Linear(2, 2), 3).eval(), "int8"),
+            "calibration must be given for int8, whose tensors are scaled, not None",
+        ),
+        (lambda: exact_network(nn.Linear(2, 2), "fp12"), f"format must be one of {', '.join(FORMATS)}, not 'fp12'"),
+        (
+            lambda: run_torch(exact_network(convert(nn.Linear(2, 2), 3).eval(), "bf16"), torch.zeros(1, 2)),
+            "sums of layer 0 must fit 63 bits and fp32 for the torch backend, not 267 bits of 2**-133; use the golden backend",
+        ),
+        (
+            lambda: run_torch(exact_network(convert(nn.Linear(2, 2), 3).eval()), torch.full((1, 2), torch.inf)),
+            "inputs of layer 0 must be finite for the torch backend; use the golden backend",
+        ),
+        (
+            lambda: evaluate(nn.Linear(2, 2).eval(), Split(np.zeros((1, 2), np.float32), np.zeros(1, np.int64)), "rtl"),  # pyright: ignore[reportArgumentType]
+            "backend must be one of float, torch, golden, not 'rtl'",
+        ),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert str(caught.value) == message
