@@ -5,6 +5,7 @@ standard output is JSON; the exit status is 1 when a proof does not count.
 """
 
 import argparse
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from typing import Literal
 
 from shiftforge.errors import CheckFailed, InputError, ShiftForgeError, ToolError
 from shiftforge.progress import Progress, duration
-from shiftforge.tools import run, telling_line
+from shiftforge.tools import Command, run, telling_line
 from sim.proofs.catalogue import proofs
 from sim.proofs.miter import Mutant, Proof, Script
 from sim.proofs.pipeline import latency_of
@@ -36,6 +37,10 @@ endmodule
 _INDUCTION_STEPS = 24
 
 Verdict = Literal["proven", "refuted"]
+
+_Z3_START = "import sys, z3; s = z3.Solver(); s.from_file(sys.argv[1]); print(s.check())"
+_Z3 = Command("z3", (sys.executable, "-c", _Z3_START))
+_Z3_VERDICTS: dict[str, Verdict] = {"unsat": "proven", "sat": "refuted"}
 
 
 def verdict(script: Script, folder: Path, limit_s: float) -> Verdict:
@@ -56,13 +61,15 @@ def verdict(script: Script, folder: Path, limit_s: float) -> Verdict:
             timeout_s=limit_s,
         )
         try:
-            latency = latency_of(json.loads((folder / "miter.json").read_text()), "bad", script.stable)
+            latency = latency_of(json.loads((folder / "miter.json").read_text()), script.output, script.stable)
         except CheckFailed as error:
             (folder / "sat.log").write_text(f"{error}\n", encoding="utf-8")
             return "refuted"
         if latency != script.latency:
             (folder / "sat.log").write_text(f"latency {latency}, not {script.latency}\n", encoding="utf-8")
             return "refuted"
+        if script.smt:
+            return _by_z3(script, folder, limit_s)
         steps = "techmap -map wires.v; opt -full; sat -prove bad 0 -show-inputs top"
     printed = run("yosys", ["-Q", "-p", _READ + steps], cwd=folder, log=folder / "sat.log", timeout_s=limit_s)
     if "no model found: SUCCESS!" in printed or "Induction step proven: SUCCESS!" in printed:
@@ -72,6 +79,19 @@ def verdict(script: Script, folder: Path, limit_s: float) -> Verdict:
     raise ToolError(
         f"yosys must prove or refute, and did neither ({telling_line(printed)}); its log is {folder / 'sat.log'}"
     )
+
+
+def _by_z3(script: Script, folder: Path, limit_s: float) -> Verdict:
+    if importlib.util.find_spec("z3") is None:
+        raise ToolError("z3 must be installed (a second truth): `pip install -c constraints.txt -e '.[dev]'`")
+    steps = "techmap -map wires.v; opt -full; write_smt2 -wires unit.smt2"
+    run("yosys", ["-q", "-p", _READ + steps], cwd=folder, log=folder / "smt.log", timeout_s=limit_s)
+    question = (folder / "unit.smt2").read_text(encoding="utf-8") + script.smt
+    (folder / "question.smt2").write_text(question, encoding="utf-8")
+    printed = run(_Z3, ["question.smt2"], cwd=folder, log=folder / "sat.log", timeout_s=limit_s).strip()
+    if printed not in _Z3_VERDICTS:
+        raise ToolError(f"z3 must say sat or unsat, not {printed!r}; its log is {folder / 'sat.log'}")
+    return _Z3_VERDICTS[printed]
 
 
 def _induction(script: Script) -> str:
@@ -107,8 +127,8 @@ def _mutated_script(proof: Proof, mutant: Mutant, folder: Path) -> Script:
     if done.returncode != 0:
         raise ToolError(f"mutant {mutant.new!r} must still elaborate, and did not: {telling_line(done.stderr)}")
     fields = json.loads(done.stdout)
-    lists = {name: tuple(map(tuple, fields[name])) for name in ("equal", "peeked")}
-    return Script(fields["rtlil"], fields["latency"], tuple(fields["stable"]), **lists)
+    lists = {name: tuple(map(tuple, fields.pop(name))) for name in ("equal", "peeked")}
+    return Script(**{**fields, **lists, "stable": tuple(fields["stable"])})
 
 
 def _counterexample(log: str) -> str:

@@ -207,7 +207,11 @@ _ADD_NEAR = (
     Mutant(_FP32, "Mux(swap, b.sign, a.sign) & ~cancel", "Mux(swap, b.sign, a.sign)"),
     Mutant(_FP32, "a.inf & b.inf & (a.sign ^ b.sign)", "Const(0, 1)"),
 )
-_ADD_MIDDLE = (
+_EXPONENT = Mutant(
+    _FP32, 'Mux(swap, b.exponent, a.exponent), "exponent"', 'Mux(swap, a.exponent, b.exponent), "exponent"'
+)
+_ADD_CLOSE = (_CARRY, _EXPONENT)
+_ADD_MIDDLE = (  # from here on bits are lost below the sticky one
     _CARRY,
     Mutant(_FP32, "Cat(small[: last + 1].any(), small[last + 1 :]", "Cat(small[last], small[last + 1 :]"),
 )
@@ -245,7 +249,7 @@ def binary32_proofs() -> list[Proof]:
         (
             f"{low}" if high == low + 1 else f"{low} to {high - 1}",
             range(low, high),
-            _ADD_NEAR if low < 1 else _ADD_MIDDLE,
+            _ADD_NEAR if low < 1 else _ADD_CLOSE if low < 4 else _ADD_MIDDLE,
         )
         for low, high in pairwise(bounds)
     ]

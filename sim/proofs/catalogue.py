@@ -5,9 +5,17 @@ from sim.proofs.element import element_proofs
 from sim.proofs.lane import lane_proofs
 from sim.proofs.miter import Proof
 from sim.proofs.rounding import rounding_proofs
+from sim.proofs.second import second_proofs
 from sim.proofs.streams import stream_proofs
 
 
 def proofs() -> list[Proof]:
     """Every proof; names are unique."""
-    return [*element_proofs(), *rounding_proofs(), *binary32_proofs(), *lane_proofs(), *stream_proofs()]
+    return [
+        *element_proofs(),
+        *rounding_proofs(),
+        *binary32_proofs(),
+        *lane_proofs(),
+        *stream_proofs(),
+        *second_proofs(),
+    ]

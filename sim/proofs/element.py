@@ -103,6 +103,12 @@ def pe_script(name: str, weight_bits: int) -> Script:
     capture = unit.capture
     claims.claim(Cat(Value.cast(capture.valid), Value.cast(capture.sum)) == spec_capture)
     claims.claim(Value.cast(unit.token_out) == Cat(valid_1, first_1, last_1))
+    for port in ("x", "w") + (("special",) if config.activation.flag_bits else ()):
+        passed = Value.cast(getattr(unit, port))
+        before = Signal(len(passed), name=f"spec_{port}_out", reset_less=True)
+        m.d.sync += before.eq(passed)
+        claims.claim(Value.cast(getattr(unit, f"{port}_out")).as_unsigned() == before)
+
     # The unit's registers are those of the specification, so that the induction starts from no state that cannot be.
     link, negate = Signal(config.product_bits, name="spec_addend"), Signal(name="spec_negate", reset_less=True)
     m.d.sync += negate.eq(w[-1])
@@ -189,6 +195,7 @@ _PE_MUTANTS = (
     Mutant(_PE, "Cat(negate, addend, extension)", "Cat(Const(0, 1), addend, extension)"),
     Mutant(_PE, "sign = self.w[code.exponent_bits]", "sign = self.w[0]"),
     Mutant(_PE, "last_2.eq(token.valid & token.last)", "last_2.eq(token.last)"),
+    Mutant(_PE, 'self.w_out.eq(register(m, self.w, "w_held"))', "self.w_out.eq(self.w)"),
 )
 _PE_FLAGS = Mutant(_PE, "Mux(token.first, 0, flags.as_value())", "flags.as_value()")
 _WRAP_MUTANT = Mutant(

@@ -36,6 +36,10 @@ class Script:
         Inputs of a function that do not change while values are in flight.
     equal : tuple of (str, str)
         State machines: registers ``unit.name`` of which the induction shows that they equal signals of the specification.
+    output : str
+        What a function's `latency` is of; `bad`, but for a second truth.
+    smt : str
+        A second truth: assertions in SMT-LIB about the ports of a state ``s``, which z3 is to find without a model.
     peeked : tuple of (str, str)
         State machines: inputs of the miter that are to be equal to registers ``unit.name``.
     """
@@ -45,6 +49,8 @@ class Script:
     stable: tuple[str, ...] = ()
     equal: tuple[tuple[str, str], ...] = ()
     peeked: tuple[tuple[str, str], ...] = ()
+    output: str = "bad"
+    smt: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class Pipeline(Claims):
         self.m.submodules.unit = unit
         self.inputs: dict[str, Value] = {}
         self.outputs: dict[str, Value] = {}
-        self._ports: list[Signal] = []
+        self.ports: list[Signal] = []
         assert isinstance(unit.signature, wiring.Signature)
         for name, member in unit.signature.members.items():
             port = getattr(unit, name)
@@ -143,7 +149,7 @@ class Pipeline(Claims):
     def free(self, name: str, width: int) -> Signal:
         """An input of the miter."""
         port = Signal(width, name=f"in_{name}")
-        self._ports.append(port)
+        self.ports.append(port)
         return port
 
     def after(self, value: Value, cycles: int) -> Value:
@@ -154,7 +160,7 @@ class Pipeline(Claims):
 
     def script(self) -> Script:
         with registers_only():
-            text = rtlil.convert(self.m, name="top", ports=[*self._ports, self.close()], emit_src=False)
+            text = rtlil.convert(self.m, name="top", ports=[*self.ports, self.close()], emit_src=False)
         return Script(text, latency=self._latency, stable=tuple(f"in_{name}" for name in self._stable))
 
 

@@ -3,7 +3,9 @@
 from amaranth.back import rtlil
 from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFO
 
+import hw.emitter
 from hw.delay import LONGEST_IN_MEMORY, Delay
 from hw.emitter import Emitter
 from hw.unpacker import Unpacker
@@ -46,8 +48,9 @@ class Machine(Claims):
         self.m.d.sync += [waiting.eq(valid & ~taken & ~unless), before.eq(payload)]
         self.claim(valid & (payload == before), when=waiting)
 
-    def script(self, equal: tuple[tuple[str, Signal], ...] = ()) -> Script:
-        named = tuple((mine, its.name) for mine, its in equal)
+    def script(self, equal: tuple[tuple[str, Signal], ...] = (), twins: tuple[str, ...] = ()) -> Script:
+        """`twins` are registers of `unit` and of a second unit, `other`."""
+        named = (*((mine, its.name) for mine, its in equal), *((name, f"other.{name}") for name in twins))
         ports = [*self.ports, *(its for _, its in equal), self.close()]
         return Script(
             rtlil.convert(self.m, name="top", ports=ports, emit_src=False), equal=named, peeked=tuple(self._peeked)
@@ -70,6 +73,56 @@ def emitter_script(stream_bits: int) -> Script:
     machine.claim((unit.result_done | unit.status_done) == (waits & ready))
     machine.claim(~(unit.result_done & unit.status_done))
     return machine.script()
+
+
+def independent_script(stream_bits: int) -> Script:
+    """`Emitter`: tvalid never waits for tready, because without tvalid tready changes nothing at all.
+
+    Two emitters with the same inputs, but for tready while no beat is offered, which is free in each: all registers stay equal.
+    What the FIFO offers is free, the same for both.
+    """
+    config = config_for("fp16", 3, output="int8", stream_bits=stream_bits)
+    machine = Machine(Emitter(config, room=2))
+    m, unit, other = machine.m, machine.unit, Emitter(config, room=2)
+    m.submodules.other = other
+    for name, member in unit.signature.members.items():
+        if member.flow == wiring.In and name != "m_axis_tready":
+            m.d.comb += Value.cast(getattr(other, name)).eq(Value.cast(getattr(unit, name)))
+    ready, offered = Signal(name="in_other_ready"), Signal(config.lanes * config.output.bits + 1, name="in_fifo_data")
+    some = Signal(name="in_fifo_ready")
+    machine.ports += [ready, offered, some]
+    m.d.comb += other.m_axis_tready.eq(Mux(unit.m_axis_tvalid, unit.m_axis_tready, ready))
+    waits = machine.peek("fsm_state", 3) == _FLUSH
+    machine.claim(waits == (unit.m_axis_tvalid & unit.m_axis_tlast))
+    registers = ["m_axis_tvalid", "m_axis_tlast", "m_axis_tdata", "fsm_state", "index", "is_status", "kept_sequence"]
+    registers += ["kept_cycles", "kept_stall_output", "gathered"]
+    for name, member in unit.signature.members.items():
+        if member.flow == wiring.Out and name != "taken":
+            machine.claim(getattr(unit, name) == getattr(other, name))
+
+    def free_fifo(width: int, depth: int) -> SyncFIFO:
+        fifo = _FreeFIFO(width=width, depth=depth)
+        fifo.offered, fifo.some = offered, some
+        return fifo
+
+    usual = hw.emitter.SyncFIFO
+    hw.emitter.SyncFIFO = free_fifo
+    try:
+        return machine.script(twins=tuple(registers))
+    finally:
+        hw.emitter.SyncFIFO = usual
+
+
+class _FreeFIFO(SyncFIFO):
+    """Offers whatever the miter likes."""
+
+    offered: Value
+    some: Value
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += [self.r_data.eq(self.offered), self.r_rdy.eq(self.some)]
+        return m
 
 
 def unpacker_script(word_bits: int, beat_bits: int) -> Script:
@@ -147,6 +200,14 @@ _EMITTER = (
     Mutant("hw/emitter.py", "free.eq(~self.stall)", "free.eq(1)"),
     Mutant("hw/emitter.py", "fifo.r_rdy & (free | ~complete)", "fifo.r_rdy"),
 )
+_WAITING = (
+    Mutant("hw/emitter.py", "free.eq(~self.stall)", "free.eq(self.m_axis_tready)"),
+    Mutant(
+        "hw/emitter.py",
+        "with m.If(self.status | self.result):",
+        "with m.If(self.status & self.m_axis_tready | self.result):",
+    ),
+)
 _DELAY = (Mutant("hw/delay.py", "depth = self.cycles - 1", "depth = self.cycles"),)
 
 
@@ -156,6 +217,7 @@ def stream_proofs() -> list[Proof]:
         Proof(f"emitter, stream of {bits}", lambda bits=bits: emitter_script(bits), _EMITTER, fast=bits == 32)
         for bits in STREAM_BITS
     ]
+    found.append(Proof("emitter, tvalid does not wait for tready", lambda: independent_script(32), _WAITING, fast=True))
     for word, beat in ((8, 32), (9, 64), (32, 32), (80, 64), (64, 32), (300, 128)):
         join = word_stride_bits(word) > beat
         found.append(
