@@ -1,7 +1,7 @@
 """The training loop of one network, and its accuracy."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -19,7 +19,14 @@ def accuracy(model: nn.Module, split: Split) -> float:
     return float((answers == torch.from_numpy(split.y)).double().mean())
 
 
-def fit(model: nn.Module, network: str, data: Split, recipe: Recipe, seed: int) -> Iterator[float]:
+def fit(
+    model: nn.Module,
+    network: str,
+    data: Split,
+    recipe: Recipe,
+    seed: int,
+    penalty: Callable[[nn.Module], Tensor] | None = None,
+) -> Iterator[float]:
     """Train ``model`` in place, and give the mean loss after each epoch.
 
     Parameters
@@ -28,6 +35,8 @@ def fit(model: nn.Module, network: str, data: Split, recipe: Recipe, seed: int) 
         What an error calls the model.
     seed : int
         The order of the batches.
+    penalty : callable
+        Gives what a method adds to the loss of every batch.
 
     Raises
     ------
@@ -47,6 +56,8 @@ def fit(model: nn.Module, network: str, data: Split, recipe: Recipe, seed: int) 
         for chosen in shuffled[: batches * recipe.batch].split(recipe.batch):
             optimizer.zero_grad()
             loss: Tensor = functional.cross_entropy(model(x[chosen]), y[chosen])
+            if penalty is not None:
+                loss = loss + penalty(model)
             value = loss.item()
             if not math.isfinite(value):
                 raise CheckFailed(_diverged(model, network, epoch, value, recipe))

@@ -15,15 +15,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from golden.train.baselines import advance, sparsity_penalty
 from golden.train.convert import convert
 from golden.train.digits import DIGITS_MLP
 from golden.train.loop import accuracy, fit, one_thread
+from golden.train.methods import METHODS, method_named
 from golden.train.rounding import rounded_inputs
 from golden.train.task import Recipe, Split, Task
 from shiftforge.errors import InputError
 from shiftforge.formats import WeightCode, format_named
 
 TASKS = MappingProxyType({task.name: task for task in (DIGITS_MLP,)})
+
+INQ_PORTIONS = (0.5, 0.75, 0.875, 1.0)
+"""Portions of the weights that INQ fixes, at the start of the first, second, third and last quarter of the epochs."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class TrainResult:
     float32_losses: tuple[float, ...]
     test: Split
     seconds: float
+    method: str = "denseshift"
 
 
 def task_named(name: str) -> Task:
@@ -86,9 +92,13 @@ def train(
     activation: str = "fp16",
     epochs: int | None = None,
     seed: int = 0,
+    method: str = "denseshift",
     progress: Callable[[Step], None] | None = None,
 ) -> TrainResult:
     """Train the task's network with weights of ``bits`` bits, and its float32 twin with the same recipe and seed.
+
+    All methods have the same recipe and start from the same fresh weights (or from latents of their own), but for INQ, which is
+    defined on a trained network: it starts from the twin's weights, and so has trained twice as long in all.
 
     The same arguments give the same result on one machine; torch's global generator and thread count are left as
     they were.
@@ -103,6 +113,8 @@ def train(
         None for the recipe's own.
     seed : int
         0 .. 2**32 - 1: initial weights and order of the batches.
+    method : str
+        A name in ``METHODS`` other than "full".
     progress : callable
         Called after each epoch; see ``rich_progress``.
 
@@ -115,6 +127,9 @@ def train(
     """
     chosen = task_named(task) if isinstance(task, str) else task
     WeightCode(bits)
+    if method_named(method).linear is None:
+        others = ", ".join(each.name for each in METHODS.values() if each.linear is not None)
+        raise InputError(f"method must be one of {others} to train beside the float32 twin, not {method!r}")
     format_named(activation)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32:
         raise InputError(f"seed must be an integer from 0 to 2**32 - 1, not {seed!r}")
@@ -125,7 +140,7 @@ def train(
     if len(data.x) < recipe.batch:
         raise InputError(f"the training split must hold a batch of {recipe.batch} or more, not {len(data.x)!r}")
 
-    networks = ("float32", f"{bits}-bit")
+    networks = ("float32", f"{bits}-bit" if method == "denseshift" else f"{method} {bits}-bit")
     total = recipe.epochs * len(networks)
     models: list[nn.Module] = []
     losses: list[list[float]] = []
@@ -135,18 +150,21 @@ def train(
             torch.manual_seed(seed)
             model = chosen.build()
             if network != "float32":
-                model = convert(model, bits, chosen.keep)
+                start_from = models[0].train() if method == "inq" else model
+                model = convert(start_from, bits, chosen.keep, method)
+                advance(model, INQ_PORTIONS[0])
             history: list[float] = []
             with rounded_inputs(model, "fp32" if network == "float32" else activation):
-                for loss in fit(model, network, data, recipe, seed):
+                for loss in fit(model, network, data, recipe, seed, sparsity_penalty if method == "s3" else None):
                     history.append(loss)
+                    advance(model, _portion(len(history), recipe.epochs))
                     if progress is not None:
                         done = len(models) * recipe.epochs + len(history)
                         progress(Step(network, len(history), loss, done, total))
-            models.append(model.eval())
+            models.append(model)
             losses.append(history)
         seconds = perf_counter() - start
-        accuracies = [accuracy(model, test) for model in models]
+        accuracies = [accuracy(model.eval(), test) for model in models]
     return TrainResult(
         task=chosen.name,
         bits=bits,
@@ -160,7 +178,13 @@ def train(
         float32_losses=tuple(losses[0]),
         test=test,
         seconds=seconds,
+        method=method,
     )
+
+
+def _portion(done: int, epochs: int) -> float:
+    """What INQ must have fixed after ``done`` of the epochs."""
+    return INQ_PORTIONS[-1] if done >= epochs else INQ_PORTIONS[done * len(INQ_PORTIONS) // epochs]
 
 
 @contextmanager

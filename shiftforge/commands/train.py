@@ -19,6 +19,12 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--out", required=True, metavar="MODEL.pt2", help="the program to write")
     parser.add_argument("--bits", type=int, default=3, help="width of the weight codes: 2, 3 or 4 (default: 3)")
     parser.add_argument(
+        "--method",
+        default="denseshift",
+        help="denseshift, or a published relative of it to compare with: s3, deepshift-q, deepshift-ps, inq, apot, pot "
+        "(default: denseshift)",
+    )
+    parser.add_argument(
         "--activation", default="fp16", help="format that training rounds activations to (default: fp16)"
     )
     parser.add_argument("--epochs", type=int, help="epochs instead of the recipe's own")
@@ -38,13 +44,20 @@ def run(args: argparse.Namespace) -> int:
     target = runner.check_target(args.out)
     with runner.rich_progress() as show:
         result = runner.train(
-            args.task, bits=args.bits, activation=args.activation, epochs=args.epochs, seed=args.seed, progress=show
+            args.task,
+            bits=args.bits,
+            activation=args.activation,
+            epochs=args.epochs,
+            seed=args.seed,
+            method=args.method,
+            progress=show,
         )
     model, split = runner.save(result, target)
     if args.json:
         print_json(
             {
                 "task": result.task,
+                "method": result.method,
                 "bits": result.bits,
                 "activation": result.activation,
                 "seed": result.seed,
@@ -58,7 +71,10 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     rows = [
-        [f"{result.bits}-bit weights, {result.activation} activations", f"{100 * result.torch_accuracy:.1f} %"],
+        [
+            f"{result.bits}-bit {result.method} weights, {result.activation} activations",
+            f"{100 * result.torch_accuracy:.1f} %",
+        ],
         ["float32 twin", f"{100 * result.float32_accuracy:.1f} %"],
     ]
     print_table(f"{result.task}: accuracy on {len(result.test.y)} test rows, by torch", ["network", "accuracy"], rows)

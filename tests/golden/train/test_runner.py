@@ -14,6 +14,7 @@ from golden.train import runner
 from golden.train.convert import convert
 from golden.train.digits import DIGITS_MLP
 from golden.train.layers import DenseShiftLayer
+from golden.train.methods import METHODS
 from golden.train.task import Recipe, Split, Task
 from shiftforge.errors import CheckFailed, InputError
 
@@ -268,3 +269,51 @@ def test_progress_counts_every_epoch_of_both_networks():
     assert "training 2-bit" in out.getvalue()
     assert f"epoch 2, loss {steps[-1].loss:.4f}" in out.getvalue()
     assert "left" in out.getvalue()
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("denseshift", "full")])
+def test_every_method_trains_beside_the_same_twin(short, method):
+    steps = []
+    result = runner.train("digits-mlp", epochs=6, method=method, progress=steps.append)
+    assert result.method == method
+    assert steps[-1].network == f"{method} 3-bit"
+    assert result.float32_losses == short.float32_losses
+    assert result.torch_accuracy >= 0.75  # DeepShift-PS is slow to start
+    assert result.losses != short.losses
+    linear = METHODS[method].linear
+    assert linear is not None
+    layers = [m for m in result.model.modules() if isinstance(m, linear)]
+    assert len(layers) == 2
+    assert len(layers[0].weight.unique()) <= 8
+    assert all(not m.training for m in (*result.model.modules(), *result.float32_model.modules()))
+
+
+def test_a_penalty_is_part_of_the_loss():
+    data, _ = DIGITS_MLP.load()
+    recipe = Recipe(1, 64, 1e-3, 0.0)
+    losses = []
+    for penalty in (None, lambda model: torch.tensor(2.5)):
+        torch.manual_seed(0)
+        losses += list(runner.fit(DIGITS_MLP.build(), "float32", data, recipe, 0, penalty))
+    assert losses[1] == pytest.approx(losses[0] + 2.5, rel=1e-6)
+
+
+def test_inq_fixes_its_portions_quarter_by_quarter():
+    assert [runner._portion(done, 40) for done in (0, 9, 10, 20, 29, 30, 39, 40)] == [
+        0.5,
+        0.5,
+        0.75,
+        0.875,
+        0.875,
+        1,
+        1,
+        1,
+    ]
+    assert [runner._portion(done, 1) for done in (0, 1)] == [0.5, 1]
+
+
+def test_the_method_is_checked_before_anything_is_trained():
+    with pytest.raises(InputError, match=r"^method must be one of denseshift, .* beside the float32 twin, not 'full'$"):
+        runner.train("digits-mlp", method="full")
+    with pytest.raises(InputError, match=r"^method must be one of denseshift, .*, full, not 'ternary'$"):
+        runner.train("digits-mlp", method="ternary")
