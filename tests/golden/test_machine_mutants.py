@@ -2,14 +2,14 @@
 
 # ruff: noqa: E501 - one fault per line reads better
 
+from pathlib import Path
+
 import pytest
 
-from tests.golden.test_mutants import copy, run
-
-__all__ = ["copy"]  # the fixture
+from tests.faults import Fault, check_found, check_passes, copy_tree, name_of, tests_of
 
 # file, text as it is (exactly once), text as the fault makes it, tests that must fail
-MUTANTS = [
+FAULTS: list[Fault] = [
     ("golden/decoder.py", "offset + count > port.half", "offset + count > port.words", "golden/test_emulator.py"),
     ("golden/decoder.py", "self.errors |= error\n            self._clear_commits()", "self.errors |= error", "golden/test_emulator.py"),
     ("golden/decoder.py", "if not self.errors:\n", "if True:\n", "golden/test_emulator.py"),
@@ -29,22 +29,20 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("test", sorted({test for *_, test in MUTANTS}))
-def test_the_copy_passes_as_it_is(copy, test):
-    result = run(copy, test)
-    assert result.returncode == 0, result.stdout
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_tree(
+        tmp_path_factory.mktemp("faults"), "golden", "shiftforge", "tests/golden", "tests/shiftforge", without=["train"]
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file, old, new, test", MUTANTS, ids=[f"{m[0]}:{m[2].strip()}" for m in MUTANTS])
-def test_the_fault_is_found(copy, file, old, new, test):
-    path = copy / file
-    source = path.read_text()
-    assert source.count(old) == 1, f"{file} must hold {old!r} once"
-    path.write_text(source.replace(old, new))
-    try:
-        result = run(copy, test)
-    finally:
-        path.write_text(source)
-    assert result.returncode == 1, result.stdout
+@pytest.mark.parametrize("test", tests_of(FAULTS))
+def test_the_copy_passes_as_it_is(copy: Path, test: str) -> None:
+    check_passes(copy, test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
+def test_the_fault_is_found(copy: Path, fault: Fault) -> None:
+    check_found(copy, fault)

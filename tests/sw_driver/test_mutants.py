@@ -2,17 +2,14 @@
 
 # ruff: noqa: E501 - one fault per line reads better
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.faults import Fault, check_found, check_passes, copy_tree, name_of, tests_of
 
 # file, text as it is (exactly once), text as the fault makes it, tests that must fail
-MUTANTS = [
+FAULTS: list[Fault] = [
     ("sw_driver/layout.py", "return k - (k_words(config, k) - 1) * config.rows", "return config.rows", "sw_driver/test_compiler.py"),
     ("sw_driver/layout.py", "ceil_div(n_tail(config, n), config.lanes)", "config.groups", "sw_driver/test_layout.py"),
     ("sw_driver/layout.py", ".transpose(1, 0, 2).reshape(tiles * depth, config.cols)", ".reshape(tiles * depth, config.cols)", "sw_driver/test_layout.py"),
@@ -40,34 +37,18 @@ MUTANTS = [
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mutants")
-    for name in ("golden", "shiftforge", "sw_driver", "tests/sw_driver", "tests/shiftforge"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    return folder
-
-
-def run(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{test}"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return copy_tree(
+        tmp_path_factory.mktemp("faults"), "golden", "shiftforge", "sw_driver", "tests/sw_driver", "tests/shiftforge"
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("test", sorted({test for *_, test in MUTANTS}))
-def test_the_copy_passes_as_it_is(copy, test):
-    result = run(copy, test)
-    assert result.returncode == 0, result.stdout
+@pytest.mark.parametrize("test", tests_of(FAULTS))
+def test_the_copy_passes_as_it_is(copy: Path, test: str) -> None:
+    check_passes(copy, test)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file, old, new, test", MUTANTS, ids=[f"{m[0]}:{m[2].strip()}" for m in MUTANTS])
-def test_the_fault_is_found(copy, file, old, new, test):
-    path = copy / file
-    text = path.read_text(encoding="utf-8")
-    assert text.count(old) == 1
-    try:
-        path.write_text(text.replace(old, new), encoding="utf-8")
-        result = run(copy, test)
-    finally:
-        path.write_text(text, encoding="utf-8")
-    assert result.returncode == 1, result.stdout
+@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
+def test_the_fault_is_found(copy: Path, fault: Fault) -> None:
+    check_found(copy, fault)
