@@ -87,7 +87,8 @@ class TermSum:
         return float(np.square(self.weights() - weight).sum()) / norm if norm else 0.0
 
 
-def _matrix(weight: NDArray[np.floating]) -> Float64Array:
+def as_matrix(weight: NDArray[np.floating]) -> Float64Array:
+    """A weight matrix in float64; ``InputError`` unless it has two axes, elements, and these are finite."""
     matrix = np.asarray(weight, np.float64)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise InputError(f"the weight must be a matrix (N, K), not of shape {matrix.shape}")
@@ -97,7 +98,7 @@ def _matrix(weight: NDArray[np.floating]) -> Float64Array:
     return matrix
 
 
-def _nearest(weight: Float64Array, scale: Float64Array, levels: Float64Array) -> Float64Array:
+def nearest_level(weight: Float64Array, scale: Float64Array, levels: Float64Array) -> Float64Array:
     """The signed level nearest to each weight by its channel's scale; the smaller of two that are equally near."""
     units = np.abs(weight) / np.where(scale > 0, scale, 1.0)[:, None]
     chosen = levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, units)]
@@ -135,10 +136,10 @@ def _best_scale(weight: Float64Array, levels: Float64Array) -> Float64Array:
 
 def fit_optimal(weight: NDArray[np.floating], bits: int, terms: int) -> TermSum:
     """The sums and scales of least squared error of each channel, over all scales and all sums (the scale then in fp32)."""
-    matrix, levels = _matrix(weight), magnitudes(bits, terms)
+    matrix, levels = as_matrix(weight), magnitudes(bits, terms)
     step = max(1, _BLOCK // (matrix.shape[1] * max(1, len(levels) - 1)))
     scale = np.concatenate([_best_scale(matrix[i : i + step], levels) for i in range(0, len(matrix), step)])
-    return _coded(_nearest(matrix, scale, levels), scale, bits, terms)
+    return _coded(nearest_level(matrix, scale, levels), scale, bits, terms)
 
 
 def fit_greedy(weight: NDArray[np.floating], bits: int, terms: int) -> TermSum:
@@ -146,7 +147,7 @@ def fit_greedy(weight: NDArray[np.floating], bits: int, terms: int) -> TermSum:
 
     Faster than the optimal fit where K is long, and never better.
     """
-    matrix = _matrix(weight)
+    matrix = as_matrix(weight)
     magnitudes(bits, terms)
     powers = magnitudes(bits, 1)
     peak = np.abs(matrix).max(1)
@@ -157,7 +158,7 @@ def fit_greedy(weight: NDArray[np.floating], bits: int, terms: int) -> TermSum:
         scale = peak / powers[-1] * 2.0 ** (1 - step / 16)
         rest, chosen = matrix, []
         for _ in range(terms):
-            chosen.append(_nearest(rest, scale, powers))
+            chosen.append(nearest_level(rest, scale, powers))
             rest = rest - chosen[-1] * scale[:, None]
         sums = np.sum(chosen, 0)
         square = np.square(sums).sum(1)
@@ -188,7 +189,7 @@ def fit_calibrated(
     -------
     The better of the two fits by the error of the outputs for ``inputs``.
     """
-    matrix, levels = _matrix(weight), magnitudes(bits, terms)
+    matrix, levels = as_matrix(weight), magnitudes(bits, terms)
     x = np.asarray(inputs, np.float64)
     if x.ndim != 2 or x.shape[1] != matrix.shape[1] or not len(x):
         raise InputError(f"inputs must be of shape (rows, {matrix.shape[1]}), not {x.shape}")
@@ -201,7 +202,7 @@ def fit_calibrated(
     rest, scale = matrix.copy(), plain.scale.astype(np.float64)
     chosen = np.empty_like(matrix)
     for k in range(matrix.shape[1]):
-        chosen[:, k] = _nearest(rest[:, k : k + 1], scale, levels)[:, 0]
+        chosen[:, k] = nearest_level(rest[:, k : k + 1], scale, levels)[:, 0]
         error = (rest[:, k] - chosen[:, k] * scale) / upper[k, k]
         rest[:, k + 1 :] -= error[:, None] * upper[k, k + 1 :]
     corrected = _coded(chosen, scale, bits, terms)
@@ -214,7 +215,7 @@ def fit_calibrated(
 
 def terms_within(weight: NDArray[np.floating], bits: int, budget: float) -> int:
     """The fewest terms whose optimal fit has a relative squared error of at most ``budget``."""
-    matrix = _matrix(weight)
+    matrix = as_matrix(weight)
     errors = []
     for terms in range(1, MAX_TERMS + 1):
         errors.append(fit_optimal(matrix, bits, terms).error(matrix))
