@@ -72,7 +72,7 @@ def fit_bcq(weight: NDArray[np.floating], bases: int = 3, powers: int = 2, bits:
     _, alpha = fit_alternating(matrix, bases)
     peak = np.abs(alpha).max(0)
     scale = np.ldexp(1.0, np.rint(np.log2(np.where(peak > 0, peak, 1.0))).astype(np.int64) - top)
-    levels = 2.0 ** np.arange(top + 1)
+    levels = np.ldexp(1.0, np.arange(top + 1))
     rest, parts = alpha, []
     for _ in range(powers):
         parts.append(np.stack([nearest_level(row[:, None], scale, levels)[:, 0] for row in rest]))

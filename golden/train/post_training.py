@@ -82,7 +82,7 @@ class TermSum:
         return np.ascontiguousarray(self.codes.transpose(0, 2, 1).reshape(terms * k, outputs))
 
     def error(self, weight: Float64Array) -> float:
-        """Squared error by squared norm: 0 for equality, below 1 for any fit."""
+        """Squared error by squared norm: 0 for equality, 1 for a weight of zeros."""
         norm = float(np.square(weight).sum())
         return float(np.square(self.weights() - weight).sum()) / norm if norm else 0.0
 
@@ -288,6 +288,12 @@ def convert_pretrained(
     """
     if (terms is None) == (budget is None):
         raise InputError("either terms or budget must be given, and the other be None")
+    if fit not in ("optimal", "greedy"):
+        raise InputError(f"fit must be 'optimal' or 'greedy', not {fit!r}")
+    if fit == "greedy" and calibration is not None:
+        raise InputError("calibration must be None for the greedy fit, which does not use it")
+    if isinstance(keep, str):
+        raise InputError(f"keep must be a collection of layer names, not {keep!r}")
     layers = {name: m for name, m in model.named_modules() if type(m) in (nn.Linear, nn.Conv1d, nn.Conv2d)}
     for name in [*keep, *(terms if isinstance(terms, Mapping) else ())]:
         if name not in layers:

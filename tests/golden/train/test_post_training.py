@@ -168,6 +168,15 @@ def test_digits_without_training():
             "either terms or budget must be given, and the other be None",
         ),
         (
+            lambda: convert_pretrained(nn.Linear(2, 2), fit="best"),  # pyright: ignore[reportArgumentType]
+            "fit must be 'optimal' or 'greedy', not 'best'",
+        ),
+        (
+            lambda: convert_pretrained(nn.Linear(2, 2), fit="greedy", calibration=torch.ones(1, 2)),
+            "calibration must be None for the greedy fit, which does not use it",
+        ),
+        (lambda: convert_pretrained(nn.Linear(2, 2), keep="0"), "keep must be a collection of layer names, not '0'"),
+        (
             lambda: convert_pretrained(nn.Sequential(nn.Linear(2, 2)), 3, 2, keep=("1",)),
             "every name must be a Linear or a convolution of the model, not '1'",
         ),
