@@ -44,7 +44,7 @@ class Registers(wiring.Component):
     """Reads answer one cycle after the address, writes one cycle after address and data (which may come in any order).
 
     An address that is not in the map, and a write to a read-only register, answers SLVERR and changes nothing. A write acts on the
-    byte lanes that wstrb names.
+    byte lanes that wstrb names; the two lowest address bits are not looked at.
 
     Parameters
     ----------
@@ -101,9 +101,9 @@ class Registers(wiring.Component):
         m.d.comb += self.s_axil_arready.eq(~self.s_axil_rvalid)
         with m.If(self.s_axil_arvalid & self.s_axil_arready):
             m.d.sync += [self.s_axil_rvalid.eq(1), self.s_axil_rdata.eq(0), self.s_axil_rresp.eq(SLVERR)]
-            with m.Switch(self.s_axil_araddr):
+            with m.Switch(self.s_axil_araddr[2:]):
                 for address, value in values.items():
-                    with m.Case(int(address)):
+                    with m.Case(int(address) >> 2):
                         m.d.sync += [self.s_axil_rdata.eq(value), self.s_axil_rresp.eq(OKAY)]
         with m.Elif(self.s_axil_rready):
             m.d.sync += self.s_axil_rvalid.eq(0)
@@ -129,17 +129,17 @@ class Registers(wiring.Component):
         written = data & Cat(bit.replicate(8) for bit in strobe)
         with m.If(has_address & has_data):
             m.d.sync += [has_address.eq(0), has_data.eq(0), self.s_axil_bvalid.eq(1), self.s_axil_bresp.eq(SLVERR)]
-            with m.Switch(address):
-                with m.Case(int(Address.CONTROL)):
+            with m.Switch(address[2:]):
+                with m.Case(int(Address.CONTROL) >> 2):
                     m.d.sync += self.s_axil_bresp.eq(OKAY)
                     with m.If(strobe[0]):
                         m.d.sync += self.enable.eq(written[0])
                         with m.If(written & int(Control.SOFT_RESET)):
                             m.d.sync += resetting.eq(SOFT_RESET_CYCLES)
-                with m.Case(int(Address.ERRORS)):
+                with m.Case(int(Address.ERRORS) >> 2):
                     m.d.sync += self.s_axil_bresp.eq(OKAY)
                     m.d.comb += self.clear_errors.eq(written)
-                with m.Case(int(Address.FLAGS)):
+                with m.Case(int(Address.FLAGS) >> 2):
                     m.d.sync += self.s_axil_bresp.eq(OKAY)
                     m.d.comb += self.clear_flags.eq(written)
         return m

@@ -27,6 +27,8 @@ from sim.verilate import cache_directory, find_toolchain
 
 PARAMETERS_VARIABLE = "SHIFTFORGE_BENCH"
 """Environment variable that carries a bench's parameters as JSON into the simulator's process."""
+ICARUS_PATIENCE = 6
+"""Icarus interprets: it may take this many times as long."""
 DEFAULT_TIMEOUT = 240.0
 """Wall-clock seconds for one build or one run."""
 
@@ -158,7 +160,7 @@ class Design:
         test_dir.mkdir(parents=True)
         results, log = test_dir / "results.xml", test_dir / "log.txt"
         assert isinstance(self.runner, _Guarded)
-        self.runner.limit = timeout
+        self.runner.limit = timeout * (ICARUS_PATIENCE if isinstance(self.runner, _Icarus) else 1)
         with _outside_pytest():
             self.runner.test(
                 test_module=module,
@@ -240,10 +242,11 @@ def build_design(
             arguments = ["-Wno-fatal", "-Wno-lint", "--no-timing", "-O3", "--x-assign", "fast", "--x-initial", "fast"]
             runner: _Guarded = _Verilator()
         elif shutil.which("iverilog"):
+            sources = _evaluated_at_start(verilog, build_dir)
             runner = _Icarus()
         else:
             raise ToolError("iverilog must be installed to use the simulator 'icarus'")
-        runner.limit = timeout
+        runner.limit = timeout * (ICARUS_PATIENCE if simulator == "icarus" else 1)
         runner.build(
             sources=sources,
             hdl_toplevel=top,
@@ -254,6 +257,20 @@ def build_design(
             log_file=build_dir / "build.log",
         )
     return Design(runner=runner, top=top, build_dir=build_dir, waves=waves)
+
+
+def _evaluated_at_start(verilog: Sequence[Path], folder: Path) -> list[Path]:
+    """Copies of the files in which every ``always @*`` is an ``always_comb``.
+
+    IEEE Std 1364 starts an ``always @*`` at the first change of an input, so in Icarus the output of a block whose inputs keep
+    their initial values stays X; IEEE Std 1800 clause 9.2.2.2 has ``always_comb`` evaluated once at time zero.
+    """
+    copies = []
+    for path in verilog:
+        copies.append(folder / path.name)
+        text = path.read_text(encoding="utf-8")
+        copies[-1].write_text(text.replace("always @*", "always_comb"), encoding="utf-8")
+    return copies
 
 
 def run_bench(
