@@ -1,5 +1,6 @@
 """The systolic array cycle by cycle: every register of every PE, the read-out of the columns and the sums they give."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -81,7 +82,7 @@ class Array:
 
     def schedule(
         self,
-        tiles: list[tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]],
+        tiles: Sequence[tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]],
         bubbles: npt.NDArray[np.bool_] | None = None,
     ) -> ArrayInput:
         """The array's inputs for tiles one after the other, each activation codes (rows, K) and weight codes (K, cols).

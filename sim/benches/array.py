@@ -26,7 +26,7 @@ def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
     """The golden registers as the bits that the gateware's hold, in the order of `register_names`."""
 
     def bits(array: npt.NDArray[np.generic], width: int) -> PlainInts:
-        return np.asarray(array).astype(object) & ((1 << width) - 1)
+        return (np.asarray(array).astype(object) & ((1 << width) - 1)).astype(object)
 
     capture = np.asarray(state.capture_sum).astype(object) << (1 + config.activation.flag_bits)
     capture = capture | (np.asarray(state.capture_flags).astype(object) << 1)
@@ -110,4 +110,4 @@ def _expected(config: Config, trace: Trace) -> PlainInts:
     parts = [values.reshape(cycles, -1) for values in packed_registers(config, trace.pe).values()]
     column = trace.column_sum.astype(object) << (1 + config.activation.flag_bits)
     column = column | (trace.column_flags.astype(object) << 1) | trace.column_valid.astype(object)
-    return np.concatenate([*parts, column], axis=1)
+    return np.concatenate([*parts, column], axis=1, dtype=object)
