@@ -26,7 +26,7 @@ def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
     """The golden registers as the bits that the gateware's hold, in the order of `register_names`."""
 
     def bits(array: npt.NDArray[np.generic], width: int) -> PlainInts:
-        return (np.asarray(array).astype(object) & ((1 << width) - 1)).astype(object)
+        return np.asarray(np.asarray(array).astype(object) & ((1 << width) - 1), dtype=object)
 
     capture = np.asarray(state.capture_sum).astype(object) << (1 + config.activation.flag_bits)
     capture = capture | (np.asarray(state.capture_flags).astype(object) << 1)
