@@ -17,6 +17,7 @@ from hw.memories import ActivationMemory, WordMemory
 from hw.registers import COUNTERS
 from hw.row_edge import RowEdge
 from hw.row_feed import RowFeed
+from hw.streams import input_stream_members, output_stream_members
 from shiftforge import timing
 from shiftforge.config import Config
 from shiftforge.packets import STATUS_FIELDS
@@ -75,16 +76,8 @@ class Core(wiring.Component):
         )
         super().__init__(
             {
-                "s_axis_tdata": In(config.stream_bits),
-                "s_axis_tkeep": In(config.stream_bits // 8),
-                "s_axis_tvalid": In(1),
-                "s_axis_tready": Out(1),
-                "s_axis_tlast": In(1),
-                "m_axis_tdata": Out(config.stream_bits),
-                "m_axis_tkeep": Out(config.stream_bits // 8),
-                "m_axis_tvalid": Out(1),
-                "m_axis_tready": In(1),
-                "m_axis_tlast": Out(1),
+                **input_stream_members(config),
+                **output_stream_members(config),
                 "reset": In(1),
                 "enable": In(1),
                 "clear_errors": In(len(Error)),

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.layer import fixed_word, in_range, layer_layout, store_word
+from hw.streams import input_stream_members
 from hw.unpacker import Unpacker
 from shiftforge.config import Config
 from shiftforge.packets import HEADER_BYTES, LAYER_BYTES, LAYER_WORDS, MAGIC, HeaderFlag, Opcode, memory_ports
@@ -60,11 +61,7 @@ class Decoder(wiring.Component):
         widest = max(port.words for port in self.ports)
         super().__init__(
             {
-                "s_axis_tdata": In(config.stream_bits),
-                "s_axis_tkeep": In(config.stream_bits // 8),
-                "s_axis_tvalid": In(1),
-                "s_axis_tready": Out(1),
-                "s_axis_tlast": In(1),
+                **input_stream_members(config),
                 "enable": In(1),
                 "idle": In(1),
                 "layer_done": In(1),

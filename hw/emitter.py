@@ -6,6 +6,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from hw.layer import layer_layout
+from hw.streams import output_stream_members
 from shiftforge.config import Config
 from shiftforge.packets import HEADER_BYTES, MAGIC, STATUS_BYTES, STATUS_FIELDS, Opcode
 
@@ -43,11 +44,7 @@ class Emitter(wiring.Component):
         self.config, self.room = config, room
         super().__init__(
             {
-                "m_axis_tdata": Out(config.stream_bits),
-                "m_axis_tkeep": Out(config.stream_bits // 8),
-                "m_axis_tvalid": Out(1),
-                "m_axis_tready": In(1),
-                "m_axis_tlast": Out(1),
+                **output_stream_members(config),
                 "layer": In(layer_layout()),
                 "sequence": In(16),
                 "result": In(1),

@@ -2,11 +2,12 @@
 
 from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
 from hw.core import Core
 from hw.instance import Unit
 from hw.registers import COUNTERS, Registers, axi_lite_members
+from hw.streams import input_stream_members, output_stream_members
 from shiftforge.config import Config
 
 TOP_NAME = "shiftforge_top"
@@ -26,16 +27,8 @@ class Top(wiring.Component):
         self.core = Core(config)
         super().__init__(
             {
-                "s_axis_tdata": In(config.stream_bits),
-                "s_axis_tkeep": In(config.stream_bits // 8),
-                "s_axis_tvalid": In(1),
-                "s_axis_tready": Out(1),
-                "s_axis_tlast": In(1),
-                "m_axis_tdata": Out(config.stream_bits),
-                "m_axis_tkeep": Out(config.stream_bits // 8),
-                "m_axis_tvalid": Out(1),
-                "m_axis_tready": In(1),
-                "m_axis_tlast": Out(1),
+                **input_stream_members(config),
+                **output_stream_members(config),
                 **axi_lite_members(),
             }
         )
