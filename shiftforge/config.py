@@ -20,6 +20,8 @@ CONFIG_VERSION = 1
 
 STREAM_BITS = (32, 64, 128)
 MAX_ROWS_COLS = 256
+MAX_K_WORDS = (1 << 16) - 1
+"""The layer descriptor's k_words field has 16 bits."""
 HARDWARE_FORMATS = ("int8", "int16", "fp8_e4m3", "fp8_e5m2", "fp16")
 """Activation formats that the ``aligned`` accumulator builds; bf16 and fp32 need the ``banked`` one, not built yet."""
 
@@ -233,6 +235,8 @@ def from_dict(data: dict[str, object]) -> Config:
     rows = _in_range("array.rows", integer("rows"), 1, MAX_ROWS_COLS)
     cols = _in_range("array.cols", integer("cols"), 1, MAX_ROWS_COLS)
     max_k = _in_range("array.max_k", integer("max_k"), 1, 1 << 16)
+    if ceil_div(max_k, rows) > MAX_K_WORDS:
+        raise InputError(f"array.max_k must be at most {rows * MAX_K_WORDS} with {rows} rows, not {max_k}")
     accumulator = flat.get("accumulator", "aligned")
     if accumulator == "banked":
         raise NotBuiltError("array.accumulator 'banked' is not built in this version; use 'aligned'")

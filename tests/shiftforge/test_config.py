@@ -1,0 +1,137 @@
+"""The configuration: defaults, derived widths, its hash, and one sentence for everything that is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from shiftforge.config import Config, from_dict, load
+from shiftforge.errors import InputError, NotBuiltError
+from shiftforge.formats import FORMATS, WEIGHT_BITS
+
+ARRAY: dict[str, object] = {
+    "rows": 8,
+    "cols": 8,
+    "activation": "fp16",
+    "output": "fp16",
+    "weight_bits": 3,
+    "max_k": 1024,
+}
+
+
+def make(**changes: object) -> Config:
+    return from_dict({"array": {**ARRAY, **changes}})
+
+
+@pytest.mark.parametrize("bits", WEIGHT_BITS)
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_no_sum_can_wrap_and_no_bit_is_wasted(name: str, bits: int) -> None:
+    for max_k in (1, 2, 3, 1000, 1024, 1025):
+        config = make(activation=name, weight_bits=bits, max_k=max_k)
+        largest = config.activation.max_fixed * 2**config.weights.max_exponent * max_k
+        width = config.accumulator_bits
+        assert largest < 2 ** (width - 1)
+        assert largest >= 2 ** (width - 2)
+        assert config.product_bits <= width
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "lanes", "groups"),
+    [(1, 1, 1, 1), (3, 5, 1, 5), (8, 8, 1, 8), (16, 16, 4, 4), (32, 32, 16, 2), (2, 256, 2, 128), (64, 64, 64, 1)],
+)
+def test_lanes_drain_a_tile_in_max_of_rows_and_64_cycles_where_rows_allow(
+    rows: int, cols: int, lanes: int, groups: int
+) -> None:
+    config = make(rows=rows, cols=cols)
+    assert (config.lanes, config.groups) == (lanes, groups)
+    assert config.lanes <= config.rows
+
+
+@pytest.mark.parametrize(("rows", "max_k"), [(1, 1), (3, 1000), (8, 1024), (7, 1)])
+def test_half_of_each_memory_holds_a_tile_of_max_k(rows: int, max_k: int) -> None:
+    config = make(rows=rows, max_k=max_k)
+    tile = rows * config.max_k_words
+    assert config.activation_words // 2 >= tile
+    assert config.weight_words // 2 >= tile
+    assert config.parameter_words // 2 >= config.groups
+
+
+def test_the_hash_names_the_machine_and_not_the_driver() -> None:
+    assert make().hash == make().hash
+    assert make(overflow="saturate").hash == make().hash
+    others = [make(rows=4), make(output="fp32"), make(weight_bits=2), make(max_k=1023)]
+    assert len({make().hash, *(other.hash for other in others)}) == 5
+
+
+def test_what_is_resolved_reads_back() -> None:
+    config = make(activation="int8", output="fp32")
+    resolved: dict[str, object] = {**config.to_dict()}
+    assert from_dict(resolved) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": 0}, "array.rows must be 1..256, not 0"),
+        ({"cols": 257}, "array.cols must be 1..256, not 257"),
+        ({"max_k": 0}, "array.max_k must be 1..65536, not 0"),
+        ({"rows": 1, "max_k": 65536}, "array.max_k must be at most 65535 with 1 rows, not 65536"),
+        ({"weight_bits": 5}, "weight_bits must be 2, 3 or 4, not 5"),
+        ({"rows": "8"}, "array.rows must be an integer, not '8'"),
+        ({"rows": True}, "array.rows must be an integer, not True"),
+        ({"activation": 16}, "array.activation must be a string, not 16"),
+        (
+            {"activation": "fp12"},
+            "format must be one of fp32, fp16, bf16, fp8_e5m2, fp8_e4m3, int8, int16, not 'fp12'",
+        ),
+        ({"overflow": "wrap"}, "array.overflow must be 'inf' or 'saturate', not 'wrap'"),
+        ({"accumulator": "exact"}, "array.accumulator must be 'aligned' or 'banked', not 'exact'"),
+        ({"collumns": 8}, "key array.collumns is unknown; did you mean 'cols'?"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make(**changes)
+    assert str(caught.value) == message
+
+
+def test_what_is_not_built_yet_is_said() -> None:
+    for changes in ({"accumulator": "banked"}, {"k_bias_bits": 2}):
+        with pytest.raises(NotBuiltError, match="in this version"):
+            make(**changes)
+    make(activation="fp16").require_hardware()
+    with pytest.raises(NotBuiltError, match="not 'bf16'; the golden backend runs it"):
+        make(activation="bf16").require_hardware()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"arry": {}}, "section [arry] is unknown; did you mean 'array'?"),
+        ({"array": 3}, "array must be a table, written as [array], not 3"),
+        (
+            {"array": {**ARRAY}, "interface": {"stream_bits": 48}},
+            "interface.stream_bits must be one of 32, 64, 128, not 48",
+        ),
+        (
+            {"array": {**ARRAY}, "memory": {"weight_words": 3000}},
+            "memory.weight_words must be a power of two from 2048 (two halves of one tile of K = max_k) to 131072, not 3000",
+        ),
+        ({"array": {"rows": 8}}, "array.cols must be given, and the configuration lacks it"),
+    ],
+)
+def test_a_wrong_table_is_one_sentence(data: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        from_dict(data)
+    assert str(caught.value) == message
+
+
+def test_a_file_is_named_in_its_error(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    with pytest.raises(InputError, match=r"c\.toml must be a readable file: No such file"):
+        load(path)
+    path.write_text("[array\n")
+    with pytest.raises(InputError, match=r"c\.toml must be TOML"):
+        load(path)
+    path.write_text("[array]\nrows = 0\n")
+    with pytest.raises(InputError, match=r"c\.toml: array.cols must be given"):
+        load(path)
