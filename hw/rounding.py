@@ -39,7 +39,8 @@ class Pack(wiring.Component):
     biased : In
         Floats only: exponent field of a normal result less one; must be 0 when the top bit of `aligned` is 0.
     huge : In(1)
-        The value is beyond the format whatever `aligned` says.
+        The value is beyond the format whatever `aligned` says; must be set, in formats with infinities, where the rounded code
+        would lie past infinity's.
     aligned : In(kept_bits(fmt) + 2)
         Kept bits, rounding bit, sticky bit.
     saturate : In(1)
