@@ -20,7 +20,7 @@ def name_of(fault: Fault) -> str:
     return f"{fault[0]}:{fault[2].strip()}"
 
 
-def tests_of(faults: Sequence[Fault]) -> list[str]:
+def relied_on(faults: Sequence[Fault]) -> list[str]:
     """Every test file that a list of faults relies on, once."""
     return sorted({test for *_, test in faults})
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import Fault, check_found, check_passes, copy_tree, name_of, tests_of
+from tests.faults import Fault, check_found, check_passes, copy_tree, name_of, relied_on
 
 # file, text as it is (exactly once), text as the fault makes it, tests that must fail
 FAULTS: list[Fault] = [
@@ -49,7 +49,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("test", tests_of(FAULTS))
+@pytest.mark.parametrize("test", relied_on(FAULTS))
 def test_the_copy_passes_as_it_is(copy: Path, test: str) -> None:
     check_passes(copy, test)
 
