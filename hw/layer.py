@@ -5,7 +5,7 @@ from amaranth.lib import data
 
 from shiftforge.activation import ACTIVATION_KINDS
 from shiftforge.config import Config
-from shiftforge.packets import LAYER_FIELD, LAYER_FIELDS, LAYER_WORDS
+from shiftforge.packets import LAYER_FIELDS, LAYER_WORDS
 
 HELD_FIELDS = tuple(field for field in LAYER_FIELDS if field.fixed is None)
 """Fields with a register; the others must have their one value and are only checked."""
@@ -77,6 +77,3 @@ def store_word(layer: Signal, index: int, word: Value) -> list[object]:
         if field.word == index:
             statements.append(layer[field.name].eq(word[field.low : field.low + field.width]))
     return statements
-
-
-assert set(LAYER_FIELD) >= {field.name for field in HELD_FIELDS}
