@@ -1,6 +1,6 @@
 """The `shiftforge` command: finds the subcommand, runs it, and turns what a user can cause into one sentence and an exit code.
 
-Exit codes: 0 good, 1 a comparison or check failed, 2 bad input, 3 a tool is missing or failed, 130 interrupted.
+Exit codes: 0 good, 1 a comparison or check failed, 2 bad input, 3 a tool is missing or failed, 130 interrupted, 143 terminated.
 A command is a module of `shiftforge.commands` that is named in `COMMANDS`, with two functions:
 
 - ``add(subparsers)`` declares the arguments (see `shiftforge.commands.frame.add_command`), importing nothing heavy;
@@ -10,8 +10,11 @@ A command is a module of `shiftforge.commands` that is named in `COMMANDS`, with
 import difflib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from shiftforge.commands.frame import Parser
@@ -21,6 +24,11 @@ COMMANDS = ("doctor", "train", "generate", "gemm", "compile", "run", "compare", 
 """In the order in which the help lists them."""
 
 INTERRUPTED = 130
+TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: whatever stops cleanly on Ctrl-C stops cleanly on it too."""
 
 
 def build_parser() -> Parser:
@@ -41,14 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (`sys.argv` when None) and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     try:
-        _check_command(words)
-        args = build_parser().parse_args(words)
-        code = args.run(args)
-        sys.stdout.flush()
-        return code
+        with _terminable():
+            _check_command(words)
+            args = build_parser().parse_args(words)
+            code = args.run(args)
+            sys.stdout.flush()
+            return code
     except ShiftForgeError as error:
         print(f"shiftforge: error: {error}", file=sys.stderr)
         return error.exit_code
+    except Terminated:
+        print("shiftforge: terminated", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         print("shiftforge: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -56,6 +68,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (`head`, `less`) has gone, which is its right; the interpreter must not flush into it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises `Terminated` within the block; without it a tool that runs in a session of its own would live on."""
+
+    def terminate(number: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _version() -> str:

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -142,3 +143,35 @@ def test_json_is_strict(capsys):
 def test_tables_take_brackets_as_text(capsys):
     print_table("t", ["a"], [["[bold]x"]])
     assert "[bold]x" in capsys.readouterr().out
+
+
+def test_termination_stops_the_tool_that_runs(tmp_path):
+    # The tool writes its process number and sleeps; after SIGTERM to us neither may be left.
+    code = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from shiftforge import cli
+from shiftforge.tools import Command, run
+
+here = Path(sys.argv[1])
+words = ("sh", "-c", "echo $$ > pid.part; mv pid.part pid; sleep 60")
+
+def start(args):
+    run(Command("sleeper", words), [], cwd=here, log=here / "log", timeout_s=60)
+    return 0
+
+cli._check_command = lambda words: None
+cli.build_parser = lambda: SimpleNamespace(parse_args=lambda words: SimpleNamespace(run=start))
+raise SystemExit(cli.main(["sleeper"]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if (tmp_path / "pid").exists():
+            break
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (143, "shiftforge: terminated\n")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
