@@ -106,6 +106,7 @@ class Layer:
 
     @property
     def k(self) -> int:
+        """At most this many elements of a dot product count: all of them, when there is one tap (`golden.patch.valid_elements`)."""
         return (self["k_words"] - 1) * self.config.rows + self["k_tail"]
 
     @property

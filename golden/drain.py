@@ -6,7 +6,8 @@ import numpy as np
 
 from golden.decoder import Layer
 from golden.gemm import exact_sums
-from golden.memory import Memories
+from golden.memory import IntArray, Memories
+from golden.patch import valid_elements, words
 from golden.post import Float32Array, post_process
 from golden.rounding import Codes, Flags, Overflow, round_sums, storage_dtype
 from shiftforge.formats import Format
@@ -15,17 +16,17 @@ _BLOCK = 1 << 22  # operand elements gathered at a time
 
 
 def _blocks(layer: Layer) -> Iterator[tuple[int, int]]:
-    step = max(1, _BLOCK // max(layer.k, layer["n_tiles"] * layer.config.cols))
+    step = max(1, _BLOCK // max(layer["k_words"] * layer.config.rows, layer["n_tiles"] * layer.config.cols))
     for start in range(0, layer["pixels"], step):
         yield start, min(start + step, layer["pixels"])
 
 
-def _weights(layer: Layer, memories: Memories) -> Codes:
-    """Weight codes (K, N): tile by tile ``k_words * rows`` words, of which the first K count."""
+def _weights(layer: Layer, memories: Memories, valid: IntArray) -> Codes:
+    """Weight codes (K, N): tile by tile ``k_words * rows`` words, of which the ``valid`` ones count."""
     tiles, cols = layer["n_tiles"], layer.config.cols
-    offsets = np.arange(tiles)[:, None] * (layer["k_words"] * layer.config.rows) + np.arange(layer.k)
-    words = memories.weights.elements[memories.weights.words(layer["weight_address"], offsets)]
-    return words.transpose(1, 0, 2).reshape(layer.k, tiles * cols)[:, : layer.channels]
+    offsets = np.arange(tiles)[:, None] * (layer["k_words"] * layer.config.rows) + valid
+    codes = memories.weights.elements[memories.weights.words(layer["weight_address"], offsets)]
+    return codes.transpose(1, 0, 2).reshape(len(valid), tiles * cols)[:, : layer.channels]
 
 
 def _parameters(layer: Layer, memories: Memories) -> tuple[Float32Array, Float32Array]:
@@ -43,14 +44,16 @@ def compute(layer: Layer, memories: Memories) -> tuple[Codes, Flags]:
     config = layer.config
     fmt = config.output if layer["to_stream"] else config.activation
     overflow: Overflow = "saturate" if layer["saturate"] else "inf"
-    weights = _weights(layer, memories)
+    valid = valid_elements(layer)
+    weights = _weights(layer, memories, valid)
     scale, bias = _parameters(layer, memories)
     codes = np.empty((layer["pixels"], layer.channels), storage_dtype(fmt))
     flags = Flags()
     for start, stop in _blocks(layer):
-        offsets = np.arange(start, stop)[:, None] * layer["input_stride"] + np.arange(layer["k_words"])
-        words = memories.activations.elements[memories.activations.words(layer["input_address"], offsets)]
-        x = words.reshape(stop - start, -1)[:, : layer.k]
+        read = words(layer, start, stop)
+        elements = memories.activations.elements[memories.activations.words(layer["input_address"], read.offsets)]
+        elements[read.outside] = 0
+        x = elements.reshape(stop - start, -1)[:, valid]
         sums = exact_sums(x, weights, config.activation, config.weights)
         if layer["post"]:
             part, raised = post_process(

@@ -158,7 +158,7 @@ class Core(wiring.Component):
 
         # ---- feed: memory, zero padding, row feeds and edges; tokens and weights meet the activations at the array
         layer = decoder.layer
-        m.d.comb += activations.address.eq(_within_half(engine.address, layer.input_address))
+        m.d.comb += activations.address.eq(engine.address)
         zero, tail = Signal(), Signal()
         m.d.sync += [zero.eq(engine.zero), tail.eq(engine.tail)]
         keep, word = Signal(rows), Signal(config.activation_word_bits)

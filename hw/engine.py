@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.layer import layer_layout
+from hw.patch import PatchWalk
 from hw.pe import TOKEN
 from shiftforge import timing
 from shiftforge.config import Config
@@ -26,7 +27,8 @@ class Engine(wiring.Component):
     tile_drained : In(1)
         A tile's last step has been read out of its drain buffer.
     address : Out
-        Activation read. `zero` (no such pixel) and `tail` (the pixel's last word) belong to it.
+        Activation read (`hw.patch.PatchWalk`). `zero` (no such pixel, or outside the image) and `tail` (a tap's last word)
+        belong to it.
     load : Out(1)
         First read of a block: row 0 loads its feed with it, each row below one cycle later.
     token, weight_address : Out
@@ -62,7 +64,6 @@ class Engine(wiring.Component):
         block = Signal(range(max(config.max_k_words, 2)))
         tiles_left = Signal(16)
         pixels_left = Signal(24)
-        tile_address, next_tile = Signal(range(config.activation_words)), Signal(range(config.activation_words))
         tile_weights = Signal(range(config.weight_words))
         waiting = Signal(range(timing.DRAIN_SETS + 1))
         # What a comparison decides is decided one tile ahead, so that no long comparison stands in the path of a slot.
@@ -70,6 +71,7 @@ class Engine(wiring.Component):
         last_block_index = Signal(range(max(config.max_k_words, 2)))
         m.d.sync += [one_tile_of_pixels.eq(layer.pixels <= rows), last_block_index.eq(layer.k_words - 1)]
 
+        m.submodules.patch = patch = PatchWalk(config)
         issue, first_phase, last_phase, last_block = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             first_phase.eq(phase == 0),
@@ -77,8 +79,9 @@ class Engine(wiring.Component):
             last_block.eq(block == last_block_index),
             self.stall.eq(running & first_phase & last_block & (waiting == timing.DRAIN_SETS)),
             issue.eq(running & ~self.stall),
-            self.zero.eq(pixels_left <= phase),
-            self.tail.eq(last_block),
+            self.address.eq(patch.address),
+            self.zero.eq((pixels_left <= phase) | patch.outside),
+            self.tail.eq(patch.tail),
             self.load.eq(issue & first_phase),
             self.token.valid.eq(issue),
             self.token.first.eq(first_phase & (block == 0)),
@@ -91,9 +94,14 @@ class Engine(wiring.Component):
         with m.Elif(~reserve & self.tile_drained):
             m.d.sync += waiting.eq(waiting - 1)
 
-        step = self.address + layer.input_stride
-        after = Signal(range(config.activation_words))
-        m.d.comb += after.eq(Mux(block == 0, step, next_tile))
+        m.d.comb += [
+            patch.layer.eq(layer),
+            patch.start.eq(self.start),
+            patch.step.eq(issue),
+            patch.last_phase.eq(last_phase),
+            patch.last_block.eq(last_block),
+            patch.last_pixels.eq(last_pixels),
+        ]
         with m.If(self.start):
             m.d.sync += [
                 running.eq(1),
@@ -101,8 +109,6 @@ class Engine(wiring.Component):
                 block.eq(0),
                 tiles_left.eq(layer.n_tiles),
                 pixels_left.eq(layer.pixels),
-                tile_address.eq(layer.input_address),
-                self.address.eq(layer.input_address),
                 self.weight_address.eq(layer.weight_address),
                 tile_weights.eq(layer.weight_address),
                 last_pixels.eq(one_tile_of_pixels),
@@ -111,19 +117,16 @@ class Engine(wiring.Component):
         with m.Elif(issue):
             m.d.sync += [
                 phase.eq(Mux(last_phase, 0, phase + 1)),
-                self.address.eq(step),
                 self.weight_address.eq(self.weight_address + 1),
             ]
             with m.If(last_phase):
-                m.d.sync += [next_tile.eq(after), block.eq(block + 1), self.address.eq(tile_address + block + 1)]
+                m.d.sync += block.eq(block + 1)
                 with m.If(last_block):
                     m.d.sync += block.eq(0)
                     with m.If(last_pixels):
                         m.d.sync += [
                             pixels_left.eq(layer.pixels),
                             tiles_left.eq(tiles_left - 1),
-                            tile_address.eq(layer.input_address),
-                            self.address.eq(layer.input_address),
                             tile_weights.eq(self.weight_address + 1),
                             running.eq(~last_tile),
                             last_tile.eq(tiles_left == 2),
@@ -133,8 +136,6 @@ class Engine(wiring.Component):
                         m.d.sync += [
                             pixels_left.eq(pixels_left - rows),
                             last_pixels.eq(pixels_left <= 2 * rows),
-                            tile_address.eq(after),
-                            self.address.eq(after),
                             self.weight_address.eq(tile_weights),
                         ]
         return m

@@ -136,6 +136,8 @@ class Field:
 
 
 LAYER_WORDS = 24
+COORDINATE_BITS = 18
+"""Image coordinates of a patch count modulo 2^18 and are compared without sign: a padded pixel is far beyond the image."""
 LAYER_BYTES = 4 * LAYER_WORDS
 
 LAYER_FIELDS = (
@@ -152,13 +154,13 @@ LAYER_FIELDS = (
     Field("act_shift", 0, 5, 4, "slope 2^-n of leaky relu"),
     Field("exponent_bias", 0, 16, 8, "every weight is multiplied by 2^exponent_bias, exactly", signed=True),
     Field("pixels", 1, 0, 24, "M: rows of the matrix product, output pixels of a convolution"),
-    Field("k_words", 2, 0, 16, "activation words per pixel (and kernel tap)"),
-    Field("k_tail", 2, 16, 9, "valid elements in the last of them, 1..rows"),
+    Field("k_words", 2, 0, 16, "activation words per dot product: of all taps"),
+    Field("k_tail", 2, 16, 9, "valid elements in the last word of each tap, 1..rows"),
     Field("n_tiles", 3, 0, 16, "tiles of `cols` output channels"),
     Field("n_tail", 3, 16, 9, "valid channels in the last of them, 1..cols"),
     Field("input_address", 4, 0, 32, "first activation word read"),
     Field("output_address", 5, 0, 32, "first activation word written"),
-    Field("input_stride", 6, 0, 16, "words from one input pixel to the next"),
+    Field("input_stride", 6, 0, 16, "words from one pixel to the next of its output row"),
     Field("output_stride", 6, 16, 16, "words from one output pixel to the next"),
     Field("output_bank", 7, 0, 9, "element of the first output word that takes channel 0, 0..rows-1"),
     Field("weight_address", 8, 0, 32, "first weight word: tile by tile, k_words * rows words each"),
@@ -166,28 +168,27 @@ LAYER_FIELDS = (
     Field("clamp_lo", 10, 0, 32, "lower bound of clamp, fp32"),
     Field("clamp_hi", 11, 0, 32, "upper bound of clamp, fp32"),
     Field("result_bytes", 12, 0, 32, "payload length of the RESULT packet"),
-    Field("kernel_w", 13, 0, 8, "kernel width", fixed=1),
-    Field("kernel_h", 13, 8, 8, "kernel height", fixed=1),
-    Field("stride_x", 13, 16, 8, "horizontal stride", fixed=1),
-    Field("stride_y", 13, 24, 8, "vertical stride", fixed=1),
-    Field("dilation_x", 14, 0, 8, "horizontal dilation", fixed=1),
-    Field("dilation_y", 14, 8, 8, "vertical dilation", fixed=1),
-    Field("pad_left", 14, 16, 8, "zero columns before the image", fixed=0),
-    Field("pad_top", 14, 24, 8, "zero rows above the image", fixed=0),
-    Field("input_width", 15, 0, 16, "image width in pixels; 0: a line of pixels", fixed=0),
-    Field("input_height", 15, 16, 16, "image height in pixels; 0: a line of pixels", fixed=0),
-    Field("output_width", 16, 0, 16, "output width in pixels; 0: a line of pixels", fixed=0),
-    Field("output_height", 16, 16, 16, "output height in pixels; 0: a line of pixels", fixed=0),
+    Field("tap_words", 13, 0, 16, "activation words per kernel tap, of k_words in all; 0: there is one tap"),
+    Field("kernel_w", 13, 16, 8, "taps in a row of the kernel"),
+    Field("stride_x", 14, 0, 8, "image columns from one output pixel to the next"),
+    Field("stride_y", 14, 8, 8, "image rows from one output row to the next"),
+    Field("dilation_x", 14, 16, 8, "image columns from one tap to the next"),
+    Field("dilation_y", 14, 24, 8, "image rows from one row of taps to the next"),
+    Field("pad_left", 15, 0, 8, "zero columns before the image"),
+    Field("pad_top", 15, 8, 8, "zero rows above the image"),
+    Field("output_width", 15, 16, 16, "output pixels in a row; 0: one endless row"),
+    Field("input_width", 16, 0, 16, "image width; words outside the image read as zeros; 0: there is no outside"),
+    Field("input_height", 16, 16, 16, "image height"),
     Field("residual_address", 17, 0, 32, "first activation word of the residual", fixed=0),
     Field("residual_scale", 18, 0, 32, "fp32 factor of the residual", fixed=0),
     Field("residual", 19, 0, 1, "1: add the residual", fixed=0),
     Field("pool_kind", 19, 1, 2, "0 none, 1 maximum", fixed=0),
     Field("pool_size", 19, 4, 8, "pooling window", fixed=0),
     Field("residual_stride", 19, 16, 16, "words from one residual pixel to the next", fixed=0),
-    Field("column_mask", 20, 0, 32, "per-column accumulate enable pattern for grouped layers", fixed=0),
-    Field("reserved", 21, 0, 32, "0", fixed=0),
-    Field("reserved_2", 22, 0, 32, "0", fixed=0),
-    Field("reserved_3", 23, 0, 32, "0", fixed=0),
+    Field("row_step", 20, 0, 32, "words from the last pixel of an output row to the first of the next, modulo 2^32"),
+    Field("tap_step", 21, 0, 32, "words from a tap's last word to the next tap's first, modulo 2^32"),
+    Field("tap_row_step", 22, 0, 32, "words from the last word of a row of taps to the first of the next, modulo 2^32"),
+    Field("reserved", 23, 0, 32, "0", fixed=0),
 )
 
 LAYER_FIELD = {field.name: field for field in LAYER_FIELDS}

@@ -7,12 +7,47 @@ import numpy as np
 import numpy.typing as npt
 
 from shiftforge.config import Config, ceil_div
-from shiftforge.packets import HEADER_BYTES, Header, HeaderFlag, Opcode, encode_layer, memory_ports, packet
+from shiftforge.errors import InputError
+from shiftforge.geometry import Geometry
+from shiftforge.packets import (
+    HEADER_BYTES,
+    LAYER_FIELD,
+    Header,
+    HeaderFlag,
+    Opcode,
+    encode_layer,
+    memory_ports,
+    packet,
+)
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 _FLOATS = np.array([0.0, -0.0, 1.0, -1.0, 0.5, 2.0**-130, 3e38, np.inf, np.nan], np.float32)
 _MOST_WORDS = 40
+
+
+_PATCH_FIELDS = ("tap_words", "kernel_w", "stride_x", "stride_y", "dilation_x", "dilation_y", "pad_left", "pad_top")
+_PATCH_FIELDS += ("output_width", "input_width", "input_height", "input_stride", "row_step", "tap_step", "tap_row_step")
+
+
+def random_geometry(rng: np.random.Generator, most_taps: int) -> Geometry:
+    """A small convolution of up to that many taps, padded, strided and dilated at random."""
+
+    def integer(low: int, high: int) -> int:
+        return int(rng.integers(low, high + 1))
+
+    kernel_w = integer(1, min(4, most_taps))
+    kernel_h = integer(1, min(4, most_taps // kernel_w))
+    while True:
+        size, steps, pads = (
+            (integer(1, 9), integer(1, 9)),
+            [integer(1, 3) for _ in range(4)],
+            [integer(0, 3) for _ in range(4)],
+        )
+        try:
+            return Geometry(*size, kernel_w, kernel_h, *steps, *pads)
+        except InputError:  # the kernel does not fit the padded image
+            continue
 
 
 class Programs:
@@ -75,7 +110,6 @@ class Programs:
         pixels = self._integer(1, most_tiles * config.rows + 1)
         n_tiles, n_tail = self._integer(1, 3), self._integer(1, config.cols)
         to_stream, half = int(self.rng.random() < 0.6), self._integer(0, 1)
-        steps = pixels * ((n_tiles - 1) * config.groups + ceil_div(n_tail, config.lanes))
         low, high = sorted(self.rng.normal(size=2).astype(np.float32))
         values = {
             "to_stream": to_stream,
@@ -98,9 +132,26 @@ class Programs:
             "parameter_address": self._integer(0, parameters.words - 1),
             "clamp_lo": int(low.view(np.uint32)),
             "clamp_hi": int(high.view(np.uint32)),
-            "result_bytes": steps * config.lanes * config.output.bytes if to_stream else 0,
         }
+        values |= self._patches(values)
+        steps = values["pixels"] * ((n_tiles - 1) * config.groups + ceil_div(n_tail, config.lanes))
+        values["result_bytes"] = steps * config.lanes * config.output.bytes if to_stream else 0
         return self.send(Opcode.LAYER, encode_layer({**values, **fields}))
+
+    def _patches(self, values: dict[str, int]) -> dict[str, int]:
+        """Fields that make of a matrix product a convolution over an image of its pixels; now and then they mean nothing known."""
+        kind, words = self.rng.random(), values["k_words"]
+        if kind < 0.5:
+            return {}
+        if kind < 0.6:
+            return {
+                name: int(self.rng.integers(1 << self._integer(1, LAYER_FIELD[name].width))) for name in _PATCH_FIELDS
+            }
+        tap_words = self._integer(1, min(words, 3))
+        geometry = random_geometry(self.rng, max(1, words // tap_words))
+        half = self.config.activation_words // 2
+        made = geometry.descriptor(values["input_address"], half, tap_words + self._integer(0, 1), tap_words)
+        return made if made["pixels"] <= 60 * self.config.rows else {}
 
     def ready(self) -> list[bytes]:
         """Packets after which every layer may run: configured, and every half committed."""
@@ -121,7 +172,7 @@ class Programs:
             lambda: self.layer(k_words=self.config.max_k_words + 1),
             lambda: self.layer(to_stream=0, input_address=0, output_address=0),
             lambda: self.layer(post=1, act_kind=2, clamp_lo=0, clamp_hi=0x8000_0000),
-            lambda: self.layer(kernel_w=3),
+            lambda: self.layer(residual=1),
         )
         return kinds[self._integer(0, len(kinds) - 1)]()
 

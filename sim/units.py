@@ -160,9 +160,9 @@ UNITS = MappingProxyType(
             ),
             Unit(
                 "engine",
-                "every read, token and stall of random layers, 3x5",
+                "every read, token and stall of random products and convolutions, 3x5",
                 "sim.benches.engine",
-                _config(3, 5, "int8", "int8", 3),
+                _config(3, 5, "int8", "int8", 3, 60),
                 _single("hw.engine", "Engine"),
             ),
             Unit(

@@ -1,14 +1,17 @@
-"""Engine: random layers, drain buffers that free up early and late; every read and token in every cycle."""
+"""Engine: random products and convolutions, drain buffers that free up early and late; every read and token in every cycle."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cocotb
+import numpy as np
 
 from shiftforge.config import Config, ceil_div
+from shiftforge.geometry import Geometry
 from sim.benches.lockstep import Layer, Script, Values, bench_setup, chance, pack_layer, play, random_layer
+from sim.stimulus import random_geometry
 
-LAYERS = 25
+LAYERS = 40
 BUFFERS = 2
 
 
@@ -24,9 +27,37 @@ class Slot:
     gate: bool
 
 
-def layer_slots(config: Config, layer: Layer) -> Iterator[Slot]:
-    """Every slot of a layer in order: channel tile, pixel tile, block, pixel of the tile."""
+@dataclass(frozen=True)
+class Image:
+    """A convolution over the pixels from word `address` on, `pixel_words` apart, of which `tap_words` are read."""
+
+    geometry: Geometry
+    address: int
+    pixel_words: int
+    tap_words: int
+
+    def read(self, half: int, pixel: int, block: int) -> tuple[int | None, bool]:
+        """The word that an output pixel reads in a block (None where it lies outside), and whether it is its tap's last."""
+        g = self.geometry
+        tap, word = divmod(block, self.tap_words)
+        x = pixel % g.output_width * g.stride_x + tap % g.kernel_w * g.dilation_x - g.pad_left
+        y = pixel // g.output_width * g.stride_y + tap // g.kernel_w * g.dilation_y - g.pad_top
+        inside = 0 <= x < g.width and 0 <= y < g.height
+        at = (self.address + (y * g.width + x) * self.pixel_words + word) % half
+        return (at if inside else None), word == self.tap_words - 1
+
+
+def random_image(rng: np.random.Generator, config: Config) -> Image:
+    """A random convolution that fits `max_k`."""
+    tap_words = int(rng.integers(1, min(3, config.max_k_words) + 1))
+    geometry = random_geometry(rng, config.max_k_words // tap_words)
+    return Image(geometry, int(rng.integers(config.activation_words)), tap_words + int(rng.integers(2)), tap_words)
+
+
+def layer_slots(config: Config, layer: Layer, image: Image | None) -> Iterator[Slot]:
+    """Every slot in order: channel tile, pixel tile, block, pixel of the tile. Without an image the layer is a matrix product."""
     rows, words = config.rows, layer["k_words"]
+    half = config.activation_words // 2
     for tile in range(layer["n_tiles"]):
         for first in range(0, ceil_div(layer["pixels"], rows) * rows, rows):
             for block in range(words):
@@ -34,14 +65,19 @@ def layer_slots(config: Config, layer: Layer) -> Iterator[Slot]:
                     pixel = first + j
                     k = block * rows + j
                     at_last = block == words - 1
-                    address = (layer["input_address"] + pixel * layer["input_stride"] + block) % config.activation_words
+                    address: int | None = layer["input_address"] + pixel * layer["input_stride"] + block
+                    tail = at_last
+                    if image is not None:
+                        address, tail = image.read(half, pixel, block)
+                    if address is not None:  # within the half that the layer starts in
+                        address = layer["input_address"] // half * half + address % half
                     token = 1 | (k == 0) << 1 | (k == words * rows - 1) << 2
                     yield Slot(
                         address=address if pixel < layer["pixels"] else None,
                         weight_address=(layer["weight_address"] + tile * words * rows + k) % config.weight_words,
                         token=token,
                         load=j == 0,
-                        tail=at_last,
+                        tail=tail,
                         gate=at_last and j == 0,
                     )
 
@@ -60,7 +96,11 @@ async def every_slot(dut) -> None:
     stalls = 0
     for number in range(LAYERS):
         layer = random_layer(rng, config)
-        slots = list(layer_slots(config, layer))
+        image = random_image(rng, config) if number % 2 else None
+        if image is not None:
+            g = image.geometry
+            layer |= g.descriptor(image.address, config.activation_words // 2, image.pixel_words, image.tap_words)
+        slots = list(layer_slots(config, layer, image))
         script.cycle({"layer": pack_layer(layer), "start": 0, "tile_drained": 0}, {"load": 0, "stall": 0})
         script.cycle({}, {"load": 0, "stall": 0})
         script.cycle({"start": 1}, {"load": 0, "stall": 0})

@@ -300,7 +300,7 @@ def broken(host: Host) -> dict[Error, list[bytes]]:
             layer(output_bank=rows),
             layer(to_stream=0, output_address=1),
         ],
-        Error.UNSUPPORTED: [layer(kernel_w=2), layer(residual=1), layer(column_mask=1), layer(reserved_3=1)],
+        Error.UNSUPPORTED: [layer(pool_kind=1), layer(residual=1), layer(residual_stride=1), layer(reserved=1)],
     }
 
 
