@@ -1,11 +1,11 @@
 """The systolic array: rows x cols processing elements, the weight skew and the read-out of the columns."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.instance import Ports
-from hw.pe import PE, TOKEN, capture_layout, special_layout
+from hw.instance import Ports, Unit
+from hw.pe import PE
 from shiftforge import timing
 from shiftforge.config import Config
 
@@ -21,44 +21,47 @@ class Array(wiring.Component):
     Parameters
     ----------
     config : Config
+    pe : Unit, optional
+        The processing element; default the one of `config.accumulator`. Any unit with these ports will do: `w` and `w_out` (down),
+        pairs `<name>` and `<name>_out` (to the right), each a register apart, and `capture`, zero unless something is handed over.
 
     Members
     -------
     reset : In(1)
         Resets the PEs, together with the domain's reset.
-    x_r, special_r, token_r : In, one of each per row r (no special_r for integers)
-    w : In(weight_word_bits)
+    <name>_r : In, one of each per row r
+        What moves right in the PE, in its shape (``x_r``, ``token_r``, ..).
+    w : In
         Codes of all columns, column 0 in the lowest bits.
-    column_c : Out(capture_layout), one per column c
+    column_c : Out(the shape of `capture`), one per column c
 
     Attributes
     ----------
-    pe : PE
+    pe : Unit
         Instantiated here, emitted once by `hw.verilog`.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, pe: Unit | None = None):
         self.config = config
-        self.pe = PE(config)
-        members: dict[str, wiring.Member] = {"reset": In(1), "w": In(config.weight_word_bits)}
+        self.pe: Unit = PE(config) if pe is None else pe
+        ports = self.pe.signature.members
+        self._moving = [name for name in ports if name != "w" and f"{name}_out" in ports]
+        self._code_bits = Shape.cast(ports["w"].shape).width
+        self._capture_bits = Shape.cast(ports["capture"].shape).width
+        members: dict[str, wiring.Member] = {"reset": In(1), "w": In(config.cols * self._code_bits)}
         for r in range(config.rows):
-            members[f"x_{r}"] = In(signed(config.activation.fixed_bits))
-            if config.activation.flag_bits:
-                members[f"special_{r}"] = In(special_layout(config))
-            members[f"token_{r}"] = In(TOKEN)
-        for c in range(config.cols):
-            members[f"column_{c}"] = Out(capture_layout(config))
+            members |= {f"{name}_{r}": In(ports[name].shape) for name in self._moving}
+        members |= {f"column_{c}": Out(ports["capture"].shape) for c in range(config.cols)}
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        rows, cols, bits = self.config.rows, self.config.cols, self.config.weights.bits
-        moving = ("x", "special", "token") if self.config.activation.flag_bits else ("x", "token")
+        rows, cols, bits = self.config.rows, self.config.cols, self._code_bits
         grid = [[Ports(self.pe, f"pe_{r}_{c}", self.reset) for c in range(cols)] for r in range(rows)]
         for r, line in enumerate(grid):
             for c, ports in enumerate(line):
                 m.submodules[f"pe_{r}_{c}"] = ports.instance
-                for name in moving:
+                for name in self._moving:
                     source = getattr(self, f"{name}_{r}") if c == 0 else grid[r][c - 1][f"{name}_out"]
                     m.d.comb += ports[name].eq(source)
                 if r > 0:
@@ -73,11 +76,11 @@ class Array(wiring.Component):
             m.d.comb += grid[0][c]["w"].eq(code)
 
         for c in range(cols):
-            level = [grid[r][c]["capture"].as_value() for r in range(rows)]
+            level = [Value.cast(grid[r][c]["capture"]) for r in range(rows)]
             for depth in range(timing.read_out(self.config)):
                 merged = []
                 for i in range(0, len(level), 4):
-                    node = Signal(capture_layout(self.config).size, name=f"column_{c}_or_{depth}_{i}")
+                    node = Signal(self._capture_bits, name=f"column_{c}_or_{depth}_{i}")
                     total = level[i]
                     for other in level[i + 1 : i + 4]:
                         total = total | other

@@ -119,7 +119,6 @@ class Core(wiring.Component):
             decoder.enable.eq(self.enable),
             decoder.idle.eq(~decoder.busy & emitter.idle),
             decoder.layer_done.eq(writer.layer_written | emitter.result_done),
-            decoder.activation_ready.eq(~writer.writing),
             decoder.status_done.eq(emitter.status_done),
             emitter.layer.eq(decoder.layer),
             emitter.sequence.eq(decoder.sequence),

@@ -33,8 +33,6 @@ class Decoder(wiring.Component):
     idle : In(1)
         No layer runs and the output is empty.
     layer_done : In(1)
-    activation_ready : In(1)
-        The activation memory takes a loader word in this cycle.
     status_done : In(1)
     weight_write, parameter_write, activation_write : Out(1), with `write_address` and *_data
     layer, start : Out
@@ -65,7 +63,6 @@ class Decoder(wiring.Component):
                 "enable": In(1),
                 "idle": In(1),
                 "layer_done": In(1),
-                "activation_ready": In(1),
                 "status_done": In(1),
                 "write_address": Out(range(widest)),
                 **{f"{name}_write": Out(1) for name in _NAMES},
@@ -149,7 +146,6 @@ class Decoder(wiring.Component):
         closing, flush = Signal(), Signal()
         bad_length, bad_range = Signal(), Signal()
         loading = Signal()
-        word_ready = Signal()
         unpackers: list[Unpacker] = []
         for i, (name, port) in enumerate(zip(_NAMES, self.ports, strict=True)):
             unpacker = Unpacker(port.word_bits, config.stream_bits)
@@ -158,16 +154,13 @@ class Decoder(wiring.Component):
             m.d.comb += [
                 unpacker.beat.eq(self.s_axis_tdata),
                 unpacker.beat_valid.eq(self.s_axis_tvalid & loading & ~closing & (kind == i)),
-                unpacker.word_ready.eq(loading & word_ready),
+                unpacker.word_ready.eq(loading),
                 unpacker.flush.eq(flush),
                 getattr(self, f"{name}_data").eq(unpacker.word),
-                getattr(self, f"{name}_write").eq(
-                    loading & (kind == i) & unpacker.word_valid & word_ready & (words_left != 0)
-                ),
+                getattr(self, f"{name}_write").eq(loading & (kind == i) & unpacker.word_valid & (words_left != 0)),
             ]
         beat_ready = Array(u.beat_ready for u in unpackers)[kind]
         word_valid = Array(u.word_valid for u in unpackers)[kind]
-        m.d.comb += word_ready.eq((kind != 2) | self.activation_ready)
 
         # ---- layer packets
         unsupported = Signal()
@@ -278,7 +271,7 @@ class Decoder(wiring.Component):
             with m.State("LOAD"):
                 m.d.comb += loading.eq(1)
                 m.d.comb += self.s_axis_tready.eq(beat_ready & ~closing)
-                with m.If(word_valid & word_ready & (words_left != 0)):
+                with m.If(word_valid & (words_left != 0)):
                     m.d.sync += [words_left.eq(words_left - 1), self.write_address.eq(self.write_address + 1)]
                 with m.If(self.s_axis_tvalid & beat_ready & ~closing):
                     with m.If(whole & self.s_axis_tlast & (beats_left == 1)):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from shiftforge.errors import InputError, NotBuiltError
-from shiftforge.formats import Format, WeightCode, format_named
+from shiftforge.formats import FORMATS, Format, WeightCode, format_named
 
 CONFIG_VERSION = 1
 """Part of the configuration hash: raised whenever the same configuration would mean another machine."""
@@ -23,7 +23,10 @@ MAX_ROWS_COLS = 256
 MAX_K_WORDS = (1 << 16) - 1
 """The layer descriptor's k_words field has 16 bits."""
 HARDWARE_FORMATS = ("int8", "int16", "fp8_e4m3", "fp8_e5m2", "fp16")
-"""Activation formats that the ``aligned`` accumulator builds; bf16 and fp32 need the ``banked`` one, not built yet."""
+"""Activation formats of which the ``aligned`` accumulator makes hardware, and those that get it by default."""
+BANKED_FORMATS = tuple(f.name for f in FORMATS.values() if f.is_float)
+"""Activation formats of which the ``banked`` accumulator makes hardware."""
+ACCUMULATORS = ("aligned", "banked")
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -51,7 +54,8 @@ class Config:
     max_k : int
         Longest dot product. Accumulators are sized from it, so that no sum can wrap.
     accumulator : str
-        ``aligned``: one fixed-point accumulator per PE. (``banked`` is not built yet.)
+        ``aligned``: one fixed-point accumulator per PE (integers, fp8, fp16). ``banked``: narrow accumulators in memory, one for
+        each range of exponents (every float format). Default: aligned where it exists. Both give the same bits.
     overflow : str
         Default of `gemm` for a result beyond the format: ``inf`` (IEEE 754 clause 7.4) or ``saturate``.
     k_bias_bits : int
@@ -69,7 +73,7 @@ class Config:
     output: Format
     weights: WeightCode
     max_k: int
-    accumulator: Literal["aligned"]
+    accumulator: Literal["aligned", "banked"]
     overflow: Literal["inf", "saturate"]
     k_bias_bits: int
     activation_words: int
@@ -161,10 +165,16 @@ class Config:
 
     def require_hardware(self) -> None:
         """Raise `NotBuiltError` when this configuration has no gateware (the golden model runs every format)."""
-        if self.activation.name not in HARDWARE_FORMATS:
+        built = HARDWARE_FORMATS if self.accumulator == "aligned" else BANKED_FORMATS
+        if self.activation.name not in built:
+            other = "banked" if self.accumulator == "aligned" else "aligned"
             raise NotBuiltError(
-                f"array.activation must be one of {', '.join(HARDWARE_FORMATS)} for hardware with the aligned accumulator, "
-                f"not {self.activation.name!r}; the golden backend runs it"
+                f"array.accumulator must be {other!r} for hardware with {self.activation.name} activations, "
+                f"not {self.accumulator!r}; the golden backend runs it"
+            )
+        if self.accumulator == "banked":
+            raise NotBuiltError(
+                "array.accumulator must be 'aligned' for hardware in this version, not 'banked'; the golden backend runs it"
             )
 
 
@@ -237,10 +247,9 @@ def from_dict(data: dict[str, object]) -> Config:
     max_k = _in_range("array.max_k", integer("max_k"), 1, 1 << 16)
     if ceil_div(max_k, rows) > MAX_K_WORDS:
         raise InputError(f"array.max_k must be at most {rows * MAX_K_WORDS} with {rows} rows, not {max_k}")
-    accumulator = flat.get("accumulator", "aligned")
-    if accumulator == "banked":
-        raise NotBuiltError("array.accumulator 'banked' is not built in this version; use 'aligned'")
-    if accumulator != "aligned":
+    activation = format_named(str(flat["activation"]))
+    accumulator = flat.get("accumulator", "aligned" if activation.name in HARDWARE_FORMATS else "banked")
+    if accumulator not in ACCUMULATORS:
         raise InputError(f"array.accumulator must be 'aligned' or 'banked', not {accumulator!r}")
     overflow = flat.get("overflow", "inf")
     if overflow not in ("inf", "saturate"):
@@ -258,11 +267,11 @@ def from_dict(data: dict[str, object]) -> Config:
     config = Config(
         rows=rows,
         cols=cols,
-        activation=format_named(str(flat["activation"])),
+        activation=activation,
         output=format_named(str(flat["output"])),
         weights=WeightCode(integer("weight_bits")),
         max_k=max_k,
-        accumulator="aligned",
+        accumulator="banked" if accumulator == "banked" else "aligned",
         overflow="inf" if overflow == "inf" else "saturate",
         k_bias_bits=0,
         activation_words=_depth(

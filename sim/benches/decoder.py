@@ -264,7 +264,7 @@ async def every_packet(dut) -> None:
             beats.append((word, keep, int(i == len(data) // beat_bytes - 1), i == 0))
 
     inputs = ("s_axis_tdata", "s_axis_tkeep", "s_axis_tvalid", "s_axis_tlast")
-    for name in (*inputs, "enable", "idle", "layer_done", "activation_ready", "status_done"):
+    for name in (*inputs, "enable", "idle", "layer_done", "status_done"):
         getattr(dut, name).value = 0
     await start_clock(dut)
     seen: list[Event] = []
@@ -293,7 +293,6 @@ async def every_packet(dut) -> None:
             "s_axis_tvalid": int(offered),
             "enable": int(enable),
             "layer_done": done,
-            "activation_ready": chance(rng, 0.8),
             "status_done": int(status_left == 1),
             "idle": int(running is None and not status_left and not busy_output),
         }
@@ -311,7 +310,6 @@ async def every_packet(dut) -> None:
             if now[f"{name}_write"]:
                 address = int(dut.write_address.value)
                 seen.append(("write", name, address, int(getattr(dut, f"{name}_data").value)))
-                assert name != "activation" or values["activation_ready"], "a word must wait for activation_ready"
                 if running is not None:
                     used = in_use(config, running)
                     assert (name, address // halves[name]) not in used, (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shiftforge.config import Config, from_dict, load
+from shiftforge.config import ACCUMULATORS, Config, from_dict, load
 from shiftforge.errors import InputError, NotBuiltError
 from shiftforge.formats import FORMATS, WEIGHT_BITS
 
@@ -95,12 +95,40 @@ def test_a_wrong_value_is_one_sentence(changes: dict[str, object], message: str)
 
 
 def test_what_is_not_built_yet_is_said() -> None:
-    for changes in ({"accumulator": "banked"}, {"k_bias_bits": 2}):
-        with pytest.raises(NotBuiltError, match="in this version"):
-            make(**changes)
-    make(activation="fp16").require_hardware()
-    with pytest.raises(NotBuiltError, match="not 'bf16'; the golden backend runs it"):
-        make(activation="bf16").require_hardware()
+    with pytest.raises(NotBuiltError, match="in this version"):
+        make(k_bias_bits=2)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_has_an_accumulator(name: str) -> None:
+    default = make(activation=name)
+    assert default.accumulator == ("banked" if name in ("bf16", "fp32") else "aligned")
+    assert make(activation=name, accumulator=default.accumulator) == default
+    assert len({make(activation=name, accumulator=which).hash for which in ACCUMULATORS}) == 2
+
+
+@pytest.mark.parametrize(
+    ("activation", "accumulator", "message"),
+    [
+        (
+            "bf16",
+            "aligned",
+            "must be 'banked' for hardware with bf16 activations, not 'aligned'; the golden backend runs it",
+        ),
+        (
+            "int8",
+            "banked",
+            "must be 'aligned' for hardware with int8 activations, not 'banked'; the golden backend runs it",
+        ),
+        ("fp16", "banked", "must be 'aligned' for hardware in this version, not 'banked'; the golden backend runs it"),
+    ],
+)
+def test_a_pair_without_gateware_names_one_that_has_it(activation: str, accumulator: str, message: str) -> None:
+    config = make(activation=activation, accumulator=accumulator)
+    with pytest.raises(NotBuiltError) as caught:
+        config.require_hardware()
+    assert str(caught.value) == f"array.accumulator {message}"
+    make(activation="fp16", accumulator="aligned").require_hardware()
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ def test_the_folder_says_what_it_is(config, shiftforge):
         (("[array]", "[arrays]"), "c.toml: section [arrays] is unknown; did you mean 'array'?"),
         (("weight_bits = 2", "weight_bits = 5"), "c.toml: weight_bits must be 2, 3 or 4, not 5"),
         (
-            ("max_k = 16", 'max_k = 16\naccumulator = "banked"'),
-            "c.toml: array.accumulator 'banked' is not built in this version; use 'aligned'",
+            ("max_k = 16", 'max_k = 16\naccumulator = "exact"'),
+            "c.toml: array.accumulator must be 'aligned' or 'banked', not 'exact'",
         ),
     ],
 )
@@ -68,7 +68,7 @@ def test_a_format_without_gateware(work, shiftforge):
     Path("c.toml").write_text(Path("c.toml").read_text().replace('"int8"', '"fp32"'))
     code, _, message = shiftforge(*GENERATE)
     assert code == 2
-    assert message.startswith("array.activation must be one of int8,")
+    assert message.startswith("array.accumulator must be 'aligned' for hardware in this version")
     assert not Path("rtl").exists()
 
 
