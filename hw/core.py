@@ -260,6 +260,10 @@ class Core(wiring.Component):
         }
         for name, event in events.items():
             counter = getattr(self, name)
+            if name in ("slots", "stall_drain"):  # late in the cycle; a layer that is over has long been counted
+                happened = Signal(name=f"{name}_happened")
+                m.d.sync += happened.eq(event)
+                event = happened
             m.d.sync += counter.eq(counter + event)
         for name, _ in STATUS_FIELDS:
             value = config.hash if name == "hash" else getattr(self, name)
