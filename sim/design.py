@@ -19,8 +19,12 @@ KEEP_DESIGNS = 100
 """Designs kept in the cache, the least recently used go first."""
 
 
-def write_design(config: Config, directory: Path, progress: Progress = SILENT) -> list[Path]:
+def write_design(
+    config: Config, directory: Path, progress: Progress = SILENT, *, target: str = "generic"
+) -> list[Path]:
     """Write everything of a machine into an existing folder; returns the Verilog files, the top's last.
+
+    `target` is one of `hw.verilog.TARGETS`. What is not generic needs its family's cell models to be simulated.
 
     Raises
     ------
@@ -31,7 +35,7 @@ def write_design(config: Config, directory: Path, progress: Progress = SILENT) -
     from hw.verilog import emit
 
     with progress.step(f"Verilog, {config.rows}x{config.cols}"):
-        sources = emit(config, directory)
+        sources = emit(config, directory, target=target)
     write_atomically(directory / "packets.json", maps.packets_json())
     write_atomically(directory / "registers.json", maps.registers_json())
     write_atomically(directory / "shiftforge.h", maps.c_header(config))
@@ -71,7 +75,7 @@ def _key(config: Config) -> str:
         except importlib.metadata.PackageNotFoundError:
             digest.update(f"{package} none".encode())
     root = Path(__file__).resolve().parents[1]
-    for path in sorted([*(root / "hw").glob("*.py"), *(root / "shiftforge").glob("*.py")]):
+    for path in sorted([*(root / "hw").rglob("*.py"), *(root / "shiftforge").glob("*.py")]):
         data = path.read_bytes()
         digest.update(f"{path.name}:{len(data)}:".encode() + data)
     return digest.hexdigest()[:32]

@@ -27,7 +27,7 @@ from sim.proofs.pipeline import latency_of
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("hw", "shiftforge", "sim")
 
-_READ = "read_rtlil miter.il; hierarchy -top top; proc -norom; flatten; "
+_READ = "read_rtlil miter.il; {library}hierarchy -top top; proc -norom; flatten; "
 # Registers become wires: sound after `latency_of`.
 _WIRES = """module \\$dff (CLK, D, Q);
 parameter WIDTH = 0; parameter CLK_POLARITY = 1;
@@ -49,13 +49,15 @@ def verdict(script: Script, folder: Path, limit_s: float) -> Verdict:
     `ToolError` when yosys fails or takes longer than `limit_s`.
     """
     (folder / "miter.il").write_text(script.rtlil, encoding="utf-8")
+    models = f"read_verilog -nooverwrite -icells {' '.join(script.library)}; " if script.library else ""
+    read = _READ.format(library=models)
     if script.latency is None:
         steps = _induction(script)
     else:
         (folder / "wires.v").write_text(_WIRES, encoding="utf-8")
         run(
             "yosys",
-            ["-q", "-p", _READ + "opt_clean; write_json miter.json"],
+            ["-q", "-p", read + "opt_clean; write_json miter.json"],
             cwd=folder,
             log=folder / "read.log",
             timeout_s=limit_s,
@@ -71,7 +73,7 @@ def verdict(script: Script, folder: Path, limit_s: float) -> Verdict:
         if script.smt:
             return _by_z3(script, folder, limit_s)
         steps = "techmap -map wires.v; opt -full; sat -prove bad 0 -show-inputs top"
-    printed = run("yosys", ["-Q", "-p", _READ + steps], cwd=folder, log=folder / "sat.log", timeout_s=limit_s)
+    printed = run("yosys", ["-Q", "-p", read + steps], cwd=folder, log=folder / "sat.log", timeout_s=limit_s)
     if "no model found: SUCCESS!" in printed or "Induction step proven: SUCCESS!" in printed:
         return "proven"
     if "proof finished - model found" in printed:
@@ -85,7 +87,7 @@ def _by_z3(script: Script, folder: Path, limit_s: float) -> Verdict:
     if importlib.util.find_spec("z3") is None:
         raise ToolError("z3 must be installed (a second truth): `pip install -c constraints.txt -e '.[dev]'`")
     steps = "techmap -map wires.v; opt -full; write_smt2 -wires unit.smt2"
-    run("yosys", ["-q", "-p", _READ + steps], cwd=folder, log=folder / "smt.log", timeout_s=limit_s)
+    run("yosys", ["-q", "-p", _READ.format(library="") + steps], cwd=folder, log=folder / "smt.log", timeout_s=limit_s)
     question = (folder / "unit.smt2").read_text(encoding="utf-8") + script.smt
     (folder / "question.smt2").write_text(question, encoding="utf-8")
     printed = run(_Z3, ["question.smt2"], cwd=folder, log=folder / "sat.log", timeout_s=limit_s).strip()
@@ -128,7 +130,8 @@ def _mutated_script(proof: Proof, mutant: Mutant, folder: Path) -> Script:
         raise ToolError(f"mutant {mutant.new!r} must still elaborate, and did not: {telling_line(done.stderr)}")
     fields = json.loads(done.stdout)
     lists = {name: tuple(map(tuple, fields.pop(name))) for name in ("equal", "peeked")}
-    return Script(**{**fields, **lists, "stable": tuple(fields["stable"])})
+    flat = {name: tuple(fields[name]) for name in ("stable", "library")}
+    return Script(**{**fields, **lists, **flat})
 
 
 def _counterexample(log: str) -> str:

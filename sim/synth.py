@@ -8,6 +8,8 @@ What is counted
 - `fmax_mhz`: the clock `clk` after routing, from nextpnr's report (speed grade 6, the slowest), median over the seeds.
   Paths from and to pins are not in it.
 
+Technology modules (`hw.tech`) among the sources are replaced by their ECP5 implementation, proven equal in `sim.proofs`.
+
 Sources: Lattice FPGA-TN-02200 (ECP5 slices and memories); yosys `synth_ecp5` and nextpnr-ecp5 `--report`.
 """
 
@@ -209,6 +211,8 @@ def _validate(verilog: Sequence[Path], top: str, device: str, seeds: Sequence[in
 
 
 def _copy_sources(verilog: Sequence[Path], work_dir: Path) -> list[str]:
+    from hw.verilog import technology_module, write_unit
+
     folder = work_dir / "sources"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -217,8 +221,12 @@ def _copy_sources(verilog: Sequence[Path], work_dir: Path) -> list[str]:
         name = f"sources/{path.name}"
         if name in names:  # equal names from two folders
             name = f"sources/{index}_{path.name}"
-        (work_dir / name).write_text(read_text(path, "verilog source"), encoding="utf-8")
         names.append(name)
+        cells = technology_module(path.stem, "ecp5")
+        if cells is not None:
+            write_unit(cells, path.stem, folder)
+            continue
+        (work_dir / name).write_text(read_text(path, "verilog source"), encoding="utf-8")
     return names
 
 
@@ -229,6 +237,8 @@ def _map(
     script = "\n".join(
         [
             *(f'read_verilog -sv "{name}"' for name in names),
+            # What technology modules instantiate: their cells, before anything is checked.
+            "read_verilog -lib -specify +/ecp5/common_sim.vh +/ecp5/ccu2c_sim.vh",
             f"hierarchy -check -top {top}",
             "proc",
             "check -assert",  # undriven nets, two drivers and loops as the source has them, before optimisation hides them

@@ -4,6 +4,9 @@ import argparse
 from pathlib import Path
 
 from shiftforge.commands.frame import Subparsers, add_command, add_json, print_json, print_table
+from shiftforge.errors import InputError
+
+_TARGETS = ("generic", "ecp5")
 
 _TEXT = """\
 Writes the Verilog of a configuration (one file per distinct module, the top module is shiftforge_top), manifest.json
@@ -23,11 +26,18 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("config", metavar="CONFIG.toml", help="the accelerator")
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument(
+        "--target",
+        default="generic",
+        help="generic: plain Verilog; ecp5: adders in carry cells, which simulators know only by Lattice's models",
+    )
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the folder and print the ledger of widths; 0."""
+    if args.target not in _TARGETS:
+        raise InputError(f"--target must be one of {', '.join(_TARGETS)}, not {args.target!r}")
     from shiftforge.config import load
     from shiftforge.files import replace_directory
     from shiftforge.manifest import MANIFEST, widths
@@ -37,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     config = load(args.config)
     config.require_hardware()
     with replace_directory(args.out, MANIFEST) as folder:
-        sources = write_design(config, folder, Progress())
+        sources = write_design(config, folder, Progress(), target=args.target)
         names = sorted(path.name for path in folder.iterdir())
     ledger = widths(config)
     if args.json:

@@ -7,6 +7,7 @@ from sim.proofs.miter import Proof
 from sim.proofs.rounding import rounding_proofs
 from sim.proofs.second import second_proofs
 from sim.proofs.streams import stream_proofs
+from sim.proofs.tech import tech_proofs
 
 
 def proofs() -> list[Proof]:
@@ -18,4 +19,5 @@ def proofs() -> list[Proof]:
         *lane_proofs(),
         *stream_proofs(),
         *second_proofs(),
+        *tech_proofs(),
     ]

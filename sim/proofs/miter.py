@@ -40,6 +40,8 @@ class Script:
         What a function's `latency` is of; `bad`, but for a second truth.
     smt : str
         A second truth: assertions in SMT-LIB about the ports of a state ``s``, which z3 is to find without a model.
+    library : tuple of str
+        Verilog files of yosys' own with the models of cells.
     peeked : tuple of (str, str)
         State machines: inputs of the miter that are to be equal to registers ``unit.name``.
     """
@@ -51,6 +53,7 @@ class Script:
     peeked: tuple[tuple[str, str], ...] = ()
     output: str = "bad"
     smt: str = ""
+    library: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,10 +161,10 @@ class Pipeline(Claims):
             value = register(self.m, value, f"after_{i}")
         return value
 
-    def script(self) -> Script:
+    def script(self, library: tuple[str, ...] = ()) -> Script:
         with registers_only():
             text = rtlil.convert(self.m, name="top", ports=[*self.ports, self.close()], emit_src=False)
-        return Script(text, latency=self._latency, stable=tuple(f"in_{name}" for name in self._stable))
+        return Script(text, latency=self._latency, stable=tuple(f"in_{name}" for name in self._stable), library=library)
 
 
 @contextmanager

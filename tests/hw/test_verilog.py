@@ -8,7 +8,7 @@ import pytest
 from hw.verilog import emit
 from shiftforge import tools
 from shiftforge.config import Config, from_dict
-from shiftforge.errors import NotBuiltError
+from shiftforge.errors import InputError, NotBuiltError
 from sim import verilate
 
 TOP = "shiftforge_top"
@@ -53,6 +53,11 @@ def test_the_same_configuration_gives_the_same_text(tmp_path: Path) -> None:
         emit(_config(2, 2, "int8", "int8", 2), folder)
     for path in first.iterdir():
         assert path.read_text() == (second / path.name).read_text()
+
+
+def test_an_unknown_target_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="^target must be one of generic, ecp5, not 'ice40'$"):
+        emit(_config(2, 2, "int8", "int8", 2), tmp_path, target="ice40")
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])

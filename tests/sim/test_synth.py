@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from hw.tech.add_select import AddSelect
+from hw.verilog import write_unit
 from shiftforge.errors import InputError, ToolError
 from shiftforge.progress import Progress
 from sim.synth import SynthResult, synthesize
@@ -158,3 +160,18 @@ def test_equal_names_from_two_folders_stay_apart(tmp_path, work):
     assert (result.lut, result.port_bits) == (0, 2)
     assert result.cells == ()  # yosys's notes on the flattened module are no cells
     assert sorted(path.name for path in (work / "sources").iterdir()) == ["1_t.v", "t.v"]
+
+
+def test_a_technology_module_is_replaced_by_carry_cells(tmp_path, work):
+    """Two registered operands of 9 bits and a multiplexer: 10 bits of carry chain and no LUT beside it."""
+    path = write_unit(AddSelect(9), "sf_add_select_9", tmp_path)
+    (tmp_path / "top.v").write_text("""
+module top(input clk, input [8:0] c, input [8:0] d, input select, input carry, output reg [8:0] s);
+  wire [8:0] sum;
+  sf_add_select_9 adder(.a(s), .c(c), .d(d), .select(select), .carry(carry), .sum(sum));
+  always @(posedge clk) s <= sum;
+endmodule
+""")
+    result = synthesize([path, tmp_path / "top.v"], "top", place=False, work_dir=work)
+    assert dict(result.cells) == {"CCU2C": 5, "TRELLIS_FF": 9}
+    assert "CCU2C" not in path.read_text(), "what is delivered and simulated is plain Verilog"

@@ -45,6 +45,12 @@ def test_the_folder_says_what_it_is(config, shiftforge):
     assert (folder / "shiftforge_top.v").read_bytes() == before
 
 
+def test_an_unknown_target(work, shiftforge):
+    message = "--target must be one of generic, ecp5, not 'ice40'"
+    assert shiftforge(*GENERATE, "--target", "ice40") == (2, "", message)
+    assert not Path("rtl").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

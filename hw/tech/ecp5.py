@@ -1,0 +1,58 @@
+"""Technology modules in Lattice ECP5 cells.
+
+A CCU2C holds two bits of a carry chain (Lattice FPGA-TN-02200, as yosys' ``ecp5/cells_sim.v`` models it). For each::
+
+    p = INIT[8*D + 4*C + 2*B + A]        S    = p ^ carry
+    g = INIT[2*B + A]                    COUT = p ? carry : g
+
+where g is the same table with C = D = 0. An adder of A and any f(B, C, D) has p = A ^ f; where p = 0, A is the carry, so that
+g = A will do, which is so when f(B, 0, 0) = 0. A multiplexer is such an f: it costs no LUT.
+"""
+
+from amaranth.hdl import Cat, Const, Instance, Module, Signal
+
+from hw.instance import Unit
+from hw.tech.add_select import AddSelect
+
+
+def _table(function: list[int]) -> Const:
+    """INIT of `function`'s values for A + 2*B + 4*C + 8*D."""
+    return Const(sum(bit << i for i, bit in enumerate(function)), 16)
+
+
+_ADD_SELECT = _table([i & 1 ^ (i >> 3 if i & 2 else i >> 2) & 1 for i in range(16)])
+"""p = A ^ (B ? D : C)."""
+_CARRY = _table([i & 1 if i < 8 else 0 for i in range(16)])
+"""With D = 1: p = 0 and g = A, so that A becomes the carry of the bits above."""
+_NOTHING = _table([0] * 16)
+
+
+class Ecp5AddSelect(AddSelect):
+    """`AddSelect` as a carry chain: one bit for the carry in, and `width` more."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = [(_CARRY, self.carry, Const(0, 1), Const(0, 1), Const(1, 1))]
+        bits += [(_ADD_SELECT, self.a[i], self.select, self.c[i], self.d[i]) for i in range(self.width)]
+        if len(bits) % 2:
+            bits.append((_NOTHING, *(Const(0, 1),) * 4))
+        carry: Const | Signal = Const(0, 1)
+        sums: list[Signal] = []
+        for i in range(0, len(bits), 2):
+            low, high, out = Signal(name=f"s_{i}"), Signal(name=f"s_{i + 1}"), Signal(name=f"carry_{i + 2}")
+            ports: dict[str, object] = {"i_CIN": carry, "o_S0": low, "o_S1": high, "o_COUT": out}
+            for j, (table, *inputs) in enumerate(bits[i : i + 2]):
+                ports[f"p_INIT{j}"] = table
+                ports[f"p_INJECT1_{j}"] = "NO"
+                ports |= {f"i_{port}{j}": value for port, value in zip("ABCD", inputs, strict=True)}
+            m.submodules[f"bits_{i}"] = Instance("CCU2C", **ports)
+            carry = out
+            sums += [low, high]
+        m.d.comb += self.sum.eq(Cat(sums)[1 : self.width + 1])
+        return m
+
+
+def implementation(module_name: str) -> Unit | None:
+    """The unit in ECP5 cells that may take the place of the module of that name; None where there is none."""
+    name, _, width = module_name.rpartition("_")
+    return Ecp5AddSelect(int(width)) if name == "sf_add_select" and width.isdecimal() else None
