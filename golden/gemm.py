@@ -5,6 +5,9 @@ matrix product whose partial sums stay below 2**53, hence exact in any order tha
 their sums add up in :class:`golden.sums.Sums` without shifts, unless one product takes the whole operand.
 """
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +16,9 @@ from golden.rounding import Codes, Flags, Overflow, round_sums, storage_dtype
 from golden.sums import RADIX_BITS, BoolArray, Float64Array, Int64Array, Sums, carry
 from shiftforge.errors import InputError
 from shiftforge.formats import Format, WeightCode
+
+FloatArray: TypeAlias = npt.NDArray[np.float32 | np.float64]
+Conditions: TypeAlias = tuple[BoolArray, BoolArray, BoolArray]
 
 _BLOCK = 1 << 20  # outputs at a time: bounds the memory, and long enough for BLAS to run at its best
 _SHORT_K = 128  # rather two limbs than shorter products than this
@@ -46,17 +52,60 @@ def _conditions(x: Float64Array, w: Float64Array) -> tuple[BoolArray, BoolArray,
     return pos_inf, neg_inf, nan
 
 
-def _product(x: Float64Array, w: Float64Array, bound: int) -> Int64Array:
-    """The exact product of integer matrices with ``|x| * |w| <= bound`` for every pair of elements."""
-    k = x.shape[1]
+def exact_type(bound: int, k: int) -> tuple[int, type[np.float32] | type[np.float64]]:
+    """How many products of at most ``bound`` one sum may hold, and the float type whose sums are then exact."""
     terms, dtype = ((1 << 24) - 1) // bound, np.float32
     if terms < min(k, _SHORT_K_FLOAT32):
         terms, dtype = ((1 << 53) - 1) // bound, np.float64
+    return terms, dtype
+
+
+def exact_product(x: FloatArray, w: FloatArray, bound: int) -> Int64Array:
+    """The exact product of integer matrices with ``|x| * |w| <= bound`` for every pair of elements."""
+    k = x.shape[1]
+    terms, dtype = exact_type(bound, k)
     left, right = x.astype(dtype, copy=False), w.astype(dtype, copy=False)
     total = (left[:, :terms] @ right[:terms]).astype(np.int64)
     for start in range(terms, k, terms):
         total += (left[:, start : start + terms] @ right[start : start + terms]).astype(np.int64)
     return total
+
+
+def limb_sums(
+    x: Float64Array,
+    w_max: int,
+    k: int,
+    lsb_exponent: int,
+    conditions: Conditions,
+    multiply: Callable[[Float64Array, int], Int64Array],
+) -> Sums:
+    """Exact sums of whole numbers x with whole numbers below ``w_max``, by as few products as exactness allows.
+
+    Parameters
+    ----------
+    k : int
+        The most products in one sum.
+    conditions : three bool arrays
+        Which sums see +inf, -inf, NaN.
+    multiply : callable
+        Given whole numbers in the shape of ``x`` and a bound on one product: the exact sums.
+    """
+    x_max = int(max(x.max(initial=0.0), -x.min(initial=0.0)))
+    bound, k = max(1, x_max * w_max), max(1, k)
+    if bound * min(k, _SHORT_K) < 1 << 53 and bound * k < 1 << 63:
+        return Sums(multiply(x, bound)[None], lsb_exponent, *conditions)
+    count = -(-x_max.bit_length() // RADIX_BITS)
+    bits = (bound * k).bit_length()
+    limbs = np.zeros((max(count, 1 + -(-(bits - 62) // RADIX_BITS)), *conditions[0].shape), np.int64)
+    for i in range(count - 1, -1, -1):
+        part = np.trunc(x * 2.0 ** (-RADIX_BITS * i))
+        x = x - part * 2.0 ** (RADIX_BITS * i)
+        if part.any():
+            limbs[i] = multiply(part, w_max << RADIX_BITS)
+    if bits < 64:
+        # The parts may wrap, their sum does not.
+        return Sums((limbs[0] + (limbs[1] << RADIX_BITS))[None], lsb_exponent, *conditions)
+    return Sums(carry(limbs), lsb_exponent, *conditions)
 
 
 def _sum_values(x: Float64Array, w: Float64Array, lsb_exponent: int) -> Sums:
@@ -67,22 +116,8 @@ def _sum_values(x: Float64Array, w: Float64Array, lsb_exponent: int) -> Sums:
     if not np.isfinite(x).all():
         conditions = _conditions(x, w)
         x = np.where(np.isfinite(x), x, 0.0)
-    x_max, w_max = (int(np.abs(a).max(initial=0.0)) for a in (x, w))
-    bound, k = max(1, x_max * w_max), max(1, x.shape[1])
-    if bound * min(k, _SHORT_K) < 1 << 53 and bound * k < 1 << 63:
-        return Sums(_product(x, w, bound)[None], lsb_exponent, *conditions)
-    count = -(-x_max.bit_length() // RADIX_BITS)
-    bits = (bound * k).bit_length()
-    limbs = np.zeros((max(count, 1 + -(-(bits - 62) // RADIX_BITS)), *none.shape), np.int64)
-    for i in range(count - 1, -1, -1):
-        part = np.trunc(x * 2.0 ** (-RADIX_BITS * i))
-        x = x - part * 2.0 ** (RADIX_BITS * i)
-        if part.any():
-            limbs[i] = _product(part, w, w_max << RADIX_BITS)
-    if bits < 64:
-        # The parts may wrap, their sum does not.
-        return Sums((limbs[0] + (limbs[1] << RADIX_BITS))[None], lsb_exponent, *conditions)
-    return Sums(carry(limbs), lsb_exponent, *conditions)
+    w_max = int(np.abs(w).max(initial=0.0))
+    return limb_sums(x, w_max, x.shape[1], lsb_exponent, conditions, lambda part, bound: exact_product(part, w, bound))
 
 
 def exact_sums(

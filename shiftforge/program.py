@@ -13,24 +13,19 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Literal, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from shiftforge.activation import Activation
 from shiftforge.config import Config, from_dict
-from shiftforge.errors import InputError
+from shiftforge.errors import InputError, NotBuiltError
 from shiftforge.files import read_bytes, write_atomically
-from shiftforge.graph import Graph, Input, Linear, Node
+from shiftforge.graph import Graph
+from shiftforge.graph.stored import Blob, Described, Json, cut, node_from_json, node_to_json
 from shiftforge.packets import Opcode
 
 MAGIC = b"SFPROGRM"
-VERSION = 1
+VERSION = 2
 _HEAD = struct.Struct("<8sIIQQ")
 _DIGEST_BYTES = 32
-
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 
 @dataclass(frozen=True)
@@ -100,9 +95,10 @@ class Recipe:
 class LayerReport:
     """One line of the compiler's report.
 
-    `tiles` are channel tiles; `macs` are per pixel; `slots` are the products that one tile's PEs are issued per pixel tile, padding
-    included; `weight_words`, `parameter_words` and `activation_words` (of its output, per pixel; 0 when it goes to the stream) are
-    memory words; `pieces` are LAYER packets per chunk.
+    `k` are the products of one output element, all terms together; `macs` are per pixel, and `pixels` are those of one example;
+    `tiles` are channel tiles; `slots` are the products that one tile's PEs are issued per pixel tile, padding included;
+    `weight_words`, `parameter_words` and `activation_words` (of its output, per pixel; 0 when it goes to the stream) are memory
+    words; `pieces` are LAYER packets per chunk. In a program without a recipe what depends on the placement is 0.
     """
 
     name: str
@@ -118,6 +114,10 @@ class LayerReport:
     weight_words: int
     parameter_words: int
     activation_words: int
+    kind: str = "linear"
+    pixels: int = 1
+    terms: int = 1
+    groups: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,22 +134,40 @@ class Program:
         What a finite result beyond the format becomes, inputs included: ``inf`` or ``saturate``.
     graph : Graph
         The compiled graph, which the golden network executes.
-    recipe : Recipe
+    placed : Recipe or None
+        None: this version of the machine does not run the network, for the reason in `unplaced`; the golden network does.
     report : tuple of LayerReport
+    unplaced : str
+        The node and what it needs, a part of a sentence; empty with a recipe.
     """
 
     name: str
     config: Config
     overflow: Literal["inf", "saturate"]
     graph: Graph
-    recipe: Recipe
+    placed: Recipe | None
     report: tuple[LayerReport, ...]
+    unplaced: str = ""
 
     def __post_init__(self) -> None:
         if self.overflow not in ("inf", "saturate"):
             raise InputError(f"overflow of a program must be 'inf' or 'saturate', not {self.overflow!r}")
-        if self.graph.input.features != self.recipe.features or self.graph.output.features != self.recipe.outputs:
+        if (self.placed is None) != bool(self.unplaced):
+            raise InputError("a program must have either a recipe or the reason why it has none")
+        if self.placed is not None and (
+            self.graph.input.features != self.placed.features or self.graph.output_features != self.placed.outputs
+        ):
             raise InputError("graph and recipe of a program must have the same inputs and outputs, and they differ")
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is placed; `NotBuiltError` says why nothing is."""
+        if self.placed is None:
+            raise NotBuiltError(
+                f"the program {self.name!r} must be one that the machine of this version runs, and {self.unplaced}; "
+                "the golden network runs it: run --backend golden"
+            )
+        return self.placed
 
     @property
     def hash(self) -> int:
@@ -167,33 +185,18 @@ class Program:
 
     @property
     def output_scale(self) -> float:
-        return self.graph.layers()[-1].output_scale
+        return self.graph.output_scale
 
     def to_bytes(self) -> bytes:
         """The whole file."""
-        blob = _Blob()
+        blob = Blob()
         described: dict[str, Json] = {
             "name": self.name,
             "config": cast(Json, self.config.to_dict()),
             "overflow": self.overflow,
-            "graph": [_node_to_json(node, blob) for node in self.graph],
-            "recipe": {
-                "features": self.recipe.features,
-                "outputs": self.recipe.outputs,
-                "chunk": self.recipe.chunk,
-                "flips": self.recipe.flips,
-                "constants": [_block_to_json(block, blob) for block in self.recipe.constants],
-                "steps": [
-                    {
-                        "layer": step.layer,
-                        "fields": dict(step.fields),
-                        "loads": [_block_to_json(block, blob) for block in step.loads],
-                        "first": step.first,
-                        "channels": step.channels,
-                    }
-                    for step in self.recipe.steps
-                ],
-            },
+            "graph": [node_to_json(node, blob) for node in self.graph],
+            "recipe": None if self.placed is None else _recipe_to_json(self.placed, blob),
+            "unplaced": self.unplaced,
             "report": [asdict(line) for line in self.report],
         }
         text = json.dumps(described, sort_keys=True).encode()
@@ -237,24 +240,9 @@ def from_bytes(data: bytes, name: str = "program") -> Program:
             name=described["name"],
             config=from_dict(described["config"]),
             overflow=described["overflow"],
-            graph=Graph(tuple(_node_from_json(node, blob) for node in described["graph"])),
-            recipe=Recipe(
-                features=recipe["features"],
-                outputs=recipe["outputs"],
-                chunk=recipe["chunk"],
-                flips=recipe["flips"],
-                constants=tuple(_block_from_json(block, blob) for block in recipe["constants"]),
-                steps=tuple(
-                    Step(
-                        layer=step["layer"],
-                        fields=step["fields"],
-                        loads=tuple(_block_from_json(block, blob) for block in step["loads"]),
-                        first=step["first"],
-                        channels=step["channels"],
-                    )
-                    for step in recipe["steps"]
-                ),
-            ),
+            graph=Graph(tuple(node_from_json(node, blob) for node in described["graph"])),
+            placed=None if recipe is None else _recipe_from_json(recipe, blob),
+            unplaced=described["unplaced"],
             report=tuple(LayerReport(**line) for line in described["report"]),
         )
     except (KeyError, TypeError, UnicodeDecodeError, ValueError) as error:  # ValueError: JSON, NumPy and our own
@@ -267,6 +255,11 @@ def from_bytes(data: bytes, name: str = "program") -> Program:
     return program
 
 
+def require_placed(program: Program) -> None:
+    """`NotBuiltError` with the reason when the machine of this version does not run the program."""
+    _ = program.recipe
+
+
 def require_config(program: Program, config: Config) -> None:
     """`InputError` with both hashes when the program was compiled for another configuration."""
     if program.hash != config.hash:
@@ -276,26 +269,7 @@ def require_config(program: Program, config: Config) -> None:
         )
 
 
-class _Blob:
-    """Bytes that grow; gives the place of each addition."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def add(self, part: bytes) -> Json:
-        place = len(self.data)
-        self.data += part
-        return [place, len(part)]
-
-
-def _cut(blob: bytes, place: list[int]) -> bytes:
-    offset, length = place
-    if not 0 <= offset <= offset + length <= len(blob):
-        raise ValueError(f"a section at {offset} of {length} bytes reaches beyond the blob")
-    return blob[offset : offset + length]
-
-
-def _block_to_json(block: Block, blob: _Blob) -> Json:
+def _block_to_json(block: Block, blob: Blob) -> Json:
     return {
         "opcode": int(block.opcode),
         "address": block.address,
@@ -304,52 +278,45 @@ def _block_to_json(block: Block, blob: _Blob) -> Json:
     }
 
 
-def _block_from_json(described: dict[str, Json], blob: bytes) -> Block:
-    return Block(
-        Opcode(cast(int, described["opcode"])),
-        cast(int, described["address"]),
-        _cut(blob, cast("list[int]", described["payload"])),
-        cast(str, described["label"]),
-    )
+def _block_from_json(described: Described, blob: bytes) -> Block:
+    return Block(Opcode(described["opcode"]), described["address"], cut(blob, described["payload"]), described["label"])
 
 
-def _node_to_json(node: Node, blob: _Blob) -> Json:
-    if isinstance(node, Input):
-        return {"kind": "input", "name": node.name, "shape": list(node.shape), "scale": node.scale}
-    if not isinstance(node, Linear) or not node.compiled:
-        raise InputError(f"node {node.name!r} must be a compiled layer to be part of a program")
+def _recipe_to_json(recipe: Recipe, blob: Blob) -> Json:
     return {
-        "kind": "linear",
-        "name": node.name,
-        "source": node.source,
-        "shape": list(node.codes.shape),
-        "codes": blob.add(node.codes.tobytes()),
-        "weight_bits": node.weight_bits,
-        "exponent_bias": node.exponent_bias,
-        "scale": blob.add(node.scale.astype("<f4").tobytes()),
-        "bias": blob.add(node.bias.astype("<f4").tobytes()),
-        "activation": asdict(node.activation),
-        "output_scale": node.output_scale,
+        "features": recipe.features,
+        "outputs": recipe.outputs,
+        "chunk": recipe.chunk,
+        "flips": recipe.flips,
+        "constants": [_block_to_json(block, blob) for block in recipe.constants],
+        "steps": [
+            {
+                "layer": step.layer,
+                "fields": dict(step.fields),
+                "loads": [_block_to_json(block, blob) for block in step.loads],
+                "first": step.first,
+                "channels": step.channels,
+            }
+            for step in recipe.steps
+        ],
     }
 
 
-def _node_from_json(described: dict[str, Json], blob: bytes) -> Node:
-    def array(key: str, dtype: str) -> NDArray[np.uint8] | NDArray[np.float32]:
-        return np.frombuffer(_cut(blob, cast("list[int]", described[key])), dtype)
-
-    name, shape = cast(str, described["name"]), cast("list[int]", described["shape"])
-    if described["kind"] == "input":
-        return Input(name, tuple(shape), cast(float, described["scale"]))
-    if described["kind"] != "linear":
-        raise ValueError(f"unknown node kind {described['kind']!r}")
-    return Linear(
-        name=name,
-        source=cast(str, described["source"]),
-        codes=cast("NDArray[np.uint8]", array("codes", "u1")).reshape(shape),
-        weight_bits=cast(int, described["weight_bits"]),
-        exponent_bias=cast(int, described["exponent_bias"]),
-        scale=cast("NDArray[np.float32]", array("scale", "<f4")),
-        bias=cast("NDArray[np.float32]", array("bias", "<f4")),
-        activation=Activation(**cast("dict[str, int]", described["activation"])),  # pyright: ignore[reportArgumentType]
-        output_scale=cast(float, described["output_scale"]),
+def _recipe_from_json(described: Described, blob: bytes) -> Recipe:
+    return Recipe(
+        features=described["features"],
+        outputs=described["outputs"],
+        chunk=described["chunk"],
+        flips=described["flips"],
+        constants=tuple(_block_from_json(block, blob) for block in described["constants"]),
+        steps=tuple(
+            Step(
+                layer=step["layer"],
+                fields=step["fields"],
+                loads=tuple(_block_from_json(block, blob) for block in step["loads"]),
+                first=step["first"],
+                channels=step["channels"],
+            )
+            for step in described["steps"]
+        ),
     )

@@ -89,12 +89,9 @@ class Accelerator:
             For another shape, or numbers that are not real.
         """
         values = as_float64(x, "the input")
-        shape, features = program.input_shape, program.recipe.features
-        if values.ndim < 1 or values.shape[1:] not in (shape, (features,)):
-            rule = ", ".join(map(str, shape))
-            raise InputError(f"the input must have the shape (batch, {rule}), not {values.shape}")
-        scaled = values.reshape(len(values), features) / program.input_scale
-        return encode(self.config.activation, scaled, saturate=program.overflow == "saturate")
+        scaled = program.graph.input.arrange(values) / program.input_scale
+        codes = encode(self.config.activation, scaled, saturate=program.overflow == "saturate")
+        return codes.reshape(len(codes), program.graph.input.features)
 
     def run(self, program: Program, x: ArrayLike, *, progress: ProgressCallback | None = None) -> Codes:
         """Codes (batch, outputs) in the output format; `x` as in `encode_input`.

@@ -9,10 +9,8 @@ output error, Frantar et al., GPTQ (ICLR 2023, arXiv 2210.17323), as You et al.,
 """
 
 import copy
-import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -24,6 +22,7 @@ from golden.codec import decode_weights, encode_weights
 from golden.train.convert import replaced
 from shiftforge.errors import InputError
 from shiftforge.formats import WeightCode
+from shiftforge.terms import decompositions
 
 Float64Array = NDArray[np.float64]
 Fit = Literal["optimal", "greedy"]
@@ -32,20 +31,12 @@ MAX_TERMS = 4
 _BLOCK = 1 << 22  # breakpoints at a time: bounds the memory of the optimal fit
 
 
-@cache
-def _decompositions(bits: int, terms: int) -> dict[int, tuple[int, ...]]:
-    """Every sum of ``terms`` signed powers that is 0 or more, in order, and powers that give it."""
-    powers = [sign << e for e in range(WeightCode(bits).max_exponent + 1) for sign in (1, -1)]
-    found = {sum(p): p for p in itertools.combinations_with_replacement(powers, terms)}
-    return {value: found[value] for value in sorted(found) if value >= 0}
-
-
 def magnitudes(bits: int, terms: int) -> Float64Array:
     """All magnitudes that a sum of ``terms`` codes of ``bits`` bits has, rising; 0 is one of them for two terms or more."""
     WeightCode(bits)
     if isinstance(terms, bool) or not isinstance(terms, int) or not 1 <= terms <= MAX_TERMS:
         raise InputError(f"terms must be an integer from 1 to {MAX_TERMS}, not {terms!r}")
-    return np.array(list(_decompositions(bits, terms)), np.float64)
+    return np.array(list(decompositions(bits, terms)), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +97,7 @@ def nearest_level(weight: Float64Array, scale: Float64Array, levels: Float64Arra
 
 
 def _coded(integers: Float64Array, scale: Float64Array, bits: int, terms: int) -> TermSum:
-    table = _decompositions(bits, terms)
+    table = decompositions(bits, terms)
     levels = np.array(list(table), np.float64)
     parts = np.array([table[int(level)] for level in levels], np.float64)[np.searchsorted(levels, np.abs(integers))]
     signed = parts * np.where(integers < 0, -1.0, 1.0)[..., None]

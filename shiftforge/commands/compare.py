@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_backend("rtl", args.rtl_dir, args.stalls)
     program = programs.load(args.program)
+    programs.require_placed(program)
     x, _ = load_values(args.input, "input")
     progress, config = Progress(), program.config
     changed = [] if args.rtl_dir is None else changed_files(args.rtl_dir)

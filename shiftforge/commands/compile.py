@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shiftforge.graph import Graph
+    from shiftforge.program import LayerReport
 
 _TEXT = """\
 Reads a network, folds batch normalisation and activations into its shift layers, places them on the accelerator and writes
 the stream program. --check runs real inputs after every pass and compares; --calibrate sets the tensor scales that int8,
-int16 and fp8 need. Prints one line per layer."""
+int16 and fp8 need. Prints one line per layer. A network that this version's machine does not run becomes a program for the
+golden model alone, and the reason is printed."""
 _EXAMPLE = """\
 shiftforge compile digits.pt2 --config examples/demo.toml --out digits.sfp
 shiftforge compile digits.pt2 --config examples/demo.toml --out digits.sfp --check digits.test.npz"""
@@ -82,14 +84,15 @@ def run(args: argparse.Namespace) -> int:
                 "hash": f"{program.hash:#010x}",
                 "overflow": program.overflow,
                 "input_shape": list(program.input_shape),
-                "resident": all(not step.loads for step in program.recipe.steps),
+                "unplaced": program.unplaced,
+                "resident": program.placed is not None and all(not step.loads for step in program.recipe.steps),
                 "layers": [asdict(line) for line in program.report],
                 "checks": [asdict(check) for check in checks],
             }
         )
         return 0
     rows = [
-        [line.name, f"{line.k} -> {line.n}", line.activation, str(line.tiles), str(line.pieces), f"{line.macs:,}",
+        [line.name, _kind(line), line.activation, str(line.tiles), str(line.pieces), f"{line.macs * line.pixels:,}",
          str(line.weight_words), str(line.parameter_words)]
         for line in program.report
     ]  # fmt: skip
@@ -98,16 +101,26 @@ def run(args: argparse.Namespace) -> int:
     for check in checks:
         exact = "every bit equal" if check.rule == "==" else f"{check.rule}, at most {check.difference:.1e}"
         print(f"checked {check.name}: {exact}")
+    if program.unplaced:
+        print(f"the machine of this version does not run it: {program.unplaced}; run --backend golden does")
     print(f"{args.out}: written")
     return 0
 
 
 def _batch(path: str, what: str, graph: "Graph") -> "NDArray[np.float64]":
-    """Real inputs (batch, features) from a file, float64."""
+    """Real inputs (batch, ...) from a file, float64."""
     from sw_driver.values import as_float64
 
     values = as_float64(load_values(path, what)[0], what)
     shape, features = graph.input.shape, graph.input.features
     if values.ndim < 2 or values.shape[1:] not in (shape, (features,)) or not len(values):
         raise InputError(f"{what} must have the shape (batch, {', '.join(map(str, shape))}), not {values.shape}")
-    return values.reshape(len(values), features)
+    return values
+
+
+def _kind(line: "LayerReport") -> str:
+    """K -> N, and what multiplies it."""
+    times = [f"x {line.pixels} pixels"] if line.pixels > 1 else []
+    times += [f"{line.groups} groups"] if line.groups > 1 else []
+    times += [f"{line.terms} terms"] if line.terms > 1 else []
+    return " ".join([f"{line.k} -> {line.n}", ", ".join(times)]).strip()

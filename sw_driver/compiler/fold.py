@@ -1,4 +1,4 @@
-"""Pass: every `Affine` (BatchNorm, multiplications and additions by constants) into the scale and bias of its `Linear`.
+"""Pass: every `Affine` (BatchNorm, multiplications and additions by constants) into the scale and bias of its layer.
 
 Everything is float64; nothing is rounded to fp32 here.
 """
@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from shiftforge.errors import InputError
-from shiftforge.graph import Affine, Graph, Input, Linear, Node
+from shiftforge.graph import Affine, Conv, Graph, Input, Linear, Node, rewired
 
 
 def fold(graph: Graph) -> Graph:
     """The graph without `Affine` nodes.
 
-    One that follows a layer multiplies its scale and bias. One on the input goes into the layer after it, if it multiplies all
-    features by the same number.
+    One that follows a layer multiplies its scale and bias. One on the input goes into the layers that read it, if it multiplies all
+    features by the same number (and adds nothing where a convolution pads with zeros).
 
     Raises
     ------
@@ -23,48 +23,44 @@ def fold(graph: Graph) -> Graph:
         For an `Affine` in another place, or one whose input is read by another node too.
     """
     nodes: dict[str, Node] = {}
-    renamed: dict[str, str] = {}  # a folded node's name -> the node that now stands for it
+    names: dict[str, str] = {}  # a folded node's name -> the node that now stands for it
     pending: dict[str, Affine] = {}  # on the input
     for node in graph:
-        if isinstance(node, Input):
-            nodes[node.name] = node
-            continue
-        source = renamed.get(node.source, node.source)
+        waiting = [pending[edge] for edge in node.inputs if edge in pending]
         if not isinstance(node, Affine):
-            waiting = pending.pop(node.source, None)
-            if waiting is not None:
-                if not isinstance(node, Linear):
-                    raise _misplaced(waiting)
-                node = _before(node, waiting)
-            nodes[node.name] = replace(node, source=source)
+            if waiting:
+                if not isinstance(node, Linear | Conv) or node.residual in pending:
+                    raise _misplaced(waiting[0])
+                node = _before(node, waiting[0])
+            nodes[node.name] = rewired(node, names)
             continue
-        readers = [other.name for other in graph if node.source in other.inputs]
+        source = names.get(node.source, node.source)
+        readers = graph.readers(node.source)
         if len(readers) > 1:
             raise InputError(
-                f"{node.source!r} must be read by {node.name!r} alone to be folded, not also by {readers[-1]!r}"
+                f"{node.source!r} must be read by {node.name!r} alone to be folded, not also by {readers[-1].name!r}"
             )
         target = nodes[source]
-        if isinstance(target, Linear) and target.activation.kind == "none":
+        if isinstance(target, Linear | Conv) and target.activation.kind == "none" and not target.residual:
             nodes[source] = replace(
                 target,
                 scale=target.scale.astype(np.float64) * node.scale,
                 bias=target.bias.astype(np.float64) * node.scale + node.bias,
             )
         elif isinstance(target, Input):
-            earlier = pending.pop(node.source, None)
-            pending[node.name] = node if earlier is None else _composed(earlier, node)
+            pending[node.name] = _composed(waiting[0], node) if waiting else node
         else:
             raise _misplaced(node)
-        renamed[node.name] = source
-    for waiting in pending.values():
-        raise _misplaced(waiting)
+        names[node.name] = source
+    if graph.output.name in pending:
+        raise _misplaced(pending[graph.output.name])
     return Graph(tuple(nodes.values()))
 
 
 def _misplaced(node: Affine) -> InputError:
     return InputError(
-        f"{node.name!r} must follow a Linear directly (or scale the input of one by a single number) to be folded, and follows "
-        f"{node.source!r}; put BatchNorm, scales and additions between the Linear and its activation"
+        f"{node.name!r} must follow a layer directly (or scale the input of one by a single number) to be folded, and follows "
+        f"{node.source!r}; put BatchNorm, scales and additions between a layer and its activation"
     )
 
 
@@ -72,7 +68,7 @@ def _composed(first: Affine, then: Affine) -> Affine:
     return Affine(then.name, first.source, first.scale * then.scale, first.bias * then.scale + then.bias)
 
 
-def _before(layer: Linear, affine: Affine) -> Linear:
+def _before(layer: Linear | Conv, affine: Affine) -> Linear | Conv:
     """The layer that reads ``x`` where this one reads ``affine(x)``; its sums no longer see the addition."""
     if np.any(affine.scale != affine.scale[0]):
         index = int(np.flatnonzero(affine.scale != affine.scale[0])[0])
@@ -81,7 +77,17 @@ def _before(layer: Linear, affine: Affine) -> Linear:
             f"{affine.name!r} must scale all features of {layer.name!r} by one number, not feature 0 by {one!r} and "
             f"feature {index} by {other!r}; apply it to the data instead"
         )
-    added = affine.bias @ layer.weights()
+    if isinstance(layer, Conv):
+        if layer.window.padded and affine.bias.any():
+            raise InputError(
+                f"{affine.name!r} must add nothing to the input of {layer.name!r}, which pads it with zeros, and adds "
+                f"{float(affine.bias[affine.bias != 0][0])!r}; apply it to the data instead"
+            )
+        by_group = affine.bias.reshape(layer.groups, 1, -1, 1)
+        weights = layer.weights().reshape(layer.window.positions, by_group.shape[2], layer.groups, -1)
+        added = (by_group * np.moveaxis(weights, 2, 0)).sum(axis=(1, 2)).reshape(-1)
+    else:
+        added = affine.bias @ layer.weights()
     return replace(
         layer,
         scale=layer.scale.astype(np.float64) * affine.scale[0],

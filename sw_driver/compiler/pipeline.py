@@ -1,7 +1,7 @@
 """All passes in order: graph in, `Program` out."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from shiftforge.config import Config
 from shiftforge.errors import InputError
-from shiftforge.graph import Graph, Linear
+from shiftforge.graph import Conv, Graph, Layer, Linear
 from shiftforge.program import LayerReport, Program
 from sw_driver import layout
 from sw_driver.compiler.emit import StreamLayer, emit
 from sw_driver.compiler.fold import fold
 from sw_driver.compiler.fuse import fuse
+from sw_driver.compiler.lower import lower, orient
 from sw_driver.compiler.place import Placement, place
 from sw_driver.compiler.quantise import calibrate, quantise
 
@@ -30,8 +31,12 @@ class Passed:
 def passes(graph: Graph, config: Config, calibration: NDArray[np.float64] | None = None) -> Iterator[Passed]:
     """The graph as it comes and after each pass on graphs, the last of which gives the compiled one."""
     yield Passed("import", graph)
+    graph = lower(graph, config.weights.bits)
+    yield Passed("lower", graph)
     graph = fold(graph)
     yield Passed("fold", graph)
+    graph = orient(graph)
+    yield Passed("orient", graph)
     graph = fuse(graph)
     yield Passed("fuse", graph)
     scales = None if calibration is None else calibrate(graph, config, calibration)
@@ -54,7 +59,7 @@ def compile_graph(
         The program's, for messages and reports.
     overflow : str
         What a finite result (or input) beyond its format becomes.
-    calibration : float64 array (samples, features), or None
+    calibration : float64 array (samples, *shape) or (samples, features), or None
         Sample inputs from which tensor scales are set (int8, int16 and fp8); without them every scale is 1.
 
     Raises
@@ -68,28 +73,51 @@ def compile_graph(
 def assemble(
     graph: Graph, config: Config, *, name: str = "network", overflow: Literal["inf", "saturate"] = "saturate"
 ) -> Program:
-    """Place and emit a compiled graph (also part of one: `Graph.up_to`)."""
+    """Place and emit a compiled graph (also part of one: `Graph.up_to`).
+
+    A graph that the machine of this version does not run becomes a program without a recipe, which says why; the golden network
+    runs it all the same.
+    """
     layers = graph.layers()
-    _check_chain(graph, layers)
-    streams = [_stream_layer(layer, config, overflow == "saturate") for layer in layers]
+    for layer in layers:
+        if layer.weight_bits != config.weights.bits:
+            raise InputError(
+                f"weights of layer {layer.name!r} must have the configuration's {config.weights.bits} bits, not "
+                f"{layer.weight_bits}"
+            )
+    reason = unplaceable(graph)
+    if reason:
+        report = tuple(_line(config, graph, layer) for layer in layers)
+        return Program(name, config, overflow, graph, None, report, reason)
+    streams = [_stream_layer(layer, overflow == "saturate") for layer in layers]
     placement = place(config, [layer.shape for layer in streams])
     recipe = emit(config, streams, placement)
-    return Program(name, config, overflow, graph, recipe, tuple(_report(config, layers, placement)))
+    return Program(name, config, overflow, graph, recipe, tuple(_report(config, graph, layers, placement)))
 
 
-def _check_chain(graph: Graph, layers: tuple[Linear, ...]) -> None:
+def unplaceable(graph: Graph) -> str:
+    """Why the machine of this version does not run a compiled graph, as part of a sentence; empty when it does."""
     before = graph.input.name
-    for layer in layers:
-        if layer.source != before:
-            raise InputError(f"layer {layer.name!r} must read the layer before it, {before!r}, not {layer.source!r}")
-        before = layer.name
+    for node in graph.nodes[1:]:
+        if isinstance(node, Conv):
+            return f"layer {node.name!r} is a convolution (or an average), which it does not address yet"
+        if not isinstance(node, Linear):
+            return f"node {node.name!r} is a {type(node).__name__}, which it does not do yet"
+        if node.residual:
+            return f"layer {node.name!r} adds the residual {node.residual!r}, which it does not do yet"
+        if node.source != before or len(graph.shapes[before]) != 1:
+            return f"layer {node.name!r} does not read the whole vector of the layer before it, {before!r}"
+        if node.terms != 1:
+            return (
+                f"layer {node.name!r} has {node.terms} terms per weight, for which it does not read its input again yet"
+            )
+        if node.mask is not None:
+            return f"layer {node.name!r} has zero weights, for which it has no mask yet"
+        before = node.name
+    return ""
 
 
-def _stream_layer(layer: Linear, config: Config, saturate: bool) -> StreamLayer:
-    if layer.weight_bits != config.weights.bits:
-        raise InputError(
-            f"weights of layer {layer.name!r} must have the configuration's {config.weights.bits} bits, not {layer.weight_bits}"
-        )
+def _stream_layer(layer: Layer, saturate: bool) -> StreamLayer:
     return StreamLayer(
         layer.name,
         layer.codes,
@@ -101,22 +129,38 @@ def _stream_layer(layer: Linear, config: Config, saturate: bool) -> StreamLayer:
     )
 
 
-def _report(config: Config, layers: tuple[Linear, ...], placement: Placement) -> Iterator[LayerReport]:
+def _line(config: Config, graph: Graph, layer: Layer) -> LayerReport:
+    """What is known of a layer without its placement."""
+    shape = graph.shapes[layer.name]
+    depth, pixels = layer.k, int(np.prod(shape[:-1]))
+    tiles = layout.n_tiles(config, layer.features)
+    return LayerReport(
+        name=layer.name,
+        k=depth,
+        n=layer.features,
+        weight_bits=layer.weight_bits,
+        exponent_bias=layer.exponent_bias,
+        activation=layer.activation.kind,
+        tiles=tiles,
+        pieces=0,
+        macs=depth * layer.features,
+        slots=tiles * layout.k_words(config, depth) * config.rows,
+        weight_words=0,
+        parameter_words=layout.parameter_words(config, layer.features),
+        activation_words=0,
+        kind="conv" if isinstance(layer, Conv) else "linear",
+        pixels=pixels,
+        terms=layer.terms,
+        groups=layer.groups if isinstance(layer, Conv) else 1,
+    )
+
+
+def _report(config: Config, graph: Graph, layers: tuple[Layer, ...], placement: Placement) -> Iterator[LayerReport]:
     for index, layer in enumerate(layers):
-        tiles = layout.n_tiles(config, layer.features)
         last = index == len(layers) - 1
-        yield LayerReport(
-            name=layer.name,
-            k=layer.k,
-            n=layer.features,
-            weight_bits=layer.weight_bits,
-            exponent_bias=layer.exponent_bias,
-            activation=layer.activation.kind,
-            tiles=tiles,
+        yield replace(
+            _line(config, graph, layer),
             pieces=sum(piece.layer == index for piece in placement.pieces),
-            macs=layer.k * layer.features,
-            slots=tiles * layout.k_words(config, layer.k) * config.rows,
             weight_words=layout.weight_words(config, layer.k, layer.features),
-            parameter_words=layout.parameter_words(config, layer.features),
             activation_words=0 if last else layout.k_words(config, layer.features),
         )

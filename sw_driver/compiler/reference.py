@@ -1,13 +1,30 @@
 """A graph in real numbers (float64): what calibration measures, and what a pass that rounds nothing must not change."""
 
+from typing import assert_never
+
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftforge.activation import Activation, fp32_value
-from shiftforge.graph import Affine, Graph, Input, Linear
+from shiftforge.graph import (
+    Activate,
+    Add,
+    Affine,
+    AveragePool,
+    Concat,
+    Conv,
+    Graph,
+    Input,
+    Linear,
+    MaxPool,
+    Reshape,
+    Window,
+)
+
+Values = NDArray[np.float64]
 
 
-def activate(values: NDArray[np.float64], activation: Activation) -> NDArray[np.float64]:
+def activate(values: Values, activation: Activation) -> Values:
     """The activation function in real numbers."""
     if activation.kind == "relu":
         return np.maximum(values, 0.0)
@@ -18,22 +35,56 @@ def activate(values: NDArray[np.float64], activation: Activation) -> NDArray[np.
     return values
 
 
-def evaluate(graph: Graph, x: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """The real values of every node's tensor for a batch of real values (batch, features): tensor scales are multiplied back in."""
-    values: dict[str, NDArray[np.float64]] = {}
-    scales: dict[str, float] = {}
+def windows(x: Values, window: Window, fill: float) -> Values:
+    """The pixels that every output pixel reads: (batch, *output pixels, channels, *kernel) of x (batch, *pixels, channels)."""
+    padded = np.pad(x, ((0, 0), *window.padding, (0, 0)), constant_values=fill)
+    pixels = tuple(range(1, window.axes + 1))
+    view = np.lib.stride_tricks.sliding_window_view(padded, window.reach, axis=pixels)
+    steps = (slice(None), *(slice(None, None, s) for s in window.stride), slice(None))
+    return view[steps + tuple(slice(None, None, d) for d in window.dilation)]
+
+
+def convolve(x: Values, layer: Conv) -> Values:
+    """The layer's sums, without scale, bias and residual."""
+    view = windows(x, layer.window, 0.0)
+    weights = layer.weights().reshape(*layer.window.kernel, -1, layer.groups, layer.features // layer.groups)
+    grouped = view.reshape(*x.shape[:1], *view.shape[1 : 1 + layer.window.axes], layer.groups, -1, *layer.window.kernel)
+    spots = "yx"[: layer.window.axes]
+    sums = np.einsum(f"b...gc{spots},{spots}cgn->b...gn", grouped, weights, optimize=True)
+    return sums.reshape(*sums.shape[:-2], layer.features)
+
+
+def evaluate(graph: Graph, x: Values) -> dict[str, Values]:
+    """The real values of every node's tensor for a batch of examples: tensor scales are multiplied back in."""
+    values: dict[str, Values] = {}
+    scales = graph.scales()
     for node in graph:
         if isinstance(node, Input):
-            values[node.name], scales[node.name] = x, node.scale
+            values[node.name] = node.arrange(x)
             continue
-        source, scale = values[node.source], scales[node.source]
-        if isinstance(node, Linear):
-            products = source / scale @ node.weights()
-            scale = node.output_scale
-            result = activate(products * node.scale + node.bias, node.activation) * scale
+        inputs = [values[edge] for edge in node.inputs]
+        if isinstance(node, Linear | Conv):
+            codes = inputs[0] / scales[node.source]
+            sums = convolve(codes, node) if isinstance(node, Conv) else codes @ node.weights()
+            result = sums * node.scale + node.bias
+            if node.residual:
+                result = result + inputs[1] / scales[node.residual] * node.residual_scale
+            result = activate(result, node.activation) * node.output_scale
         elif isinstance(node, Affine):
-            result = source * node.scale + node.bias
+            result = inputs[0] * node.scale + node.bias
+        elif isinstance(node, Activate):
+            result = activate(inputs[0], node.activation)
+        elif isinstance(node, Add):
+            result = inputs[0] + inputs[1]
+        elif isinstance(node, MaxPool):
+            result = windows(inputs[0], node.window, -np.inf).max(axis=tuple(range(-node.window.axes, 0)))
+        elif isinstance(node, AveragePool):
+            result = windows(inputs[0], node.window, 0.0).mean(axis=tuple(range(-node.window.axes, 0)))
+        elif isinstance(node, Concat):
+            result = np.concatenate(inputs, axis=-1)
+        elif isinstance(node, Reshape):
+            result = inputs[0].reshape(len(inputs[0]), *node.shape)
         else:
-            result = activate(source, node.activation)
-        values[node.name], scales[node.name] = result, scale
+            assert_never(node)
+        values[node.name] = result
     return values

@@ -1,33 +1,36 @@
-"""A graph from a sequence of tensor operations whose constants are known. NumPy only: importers of any source use it."""
+"""A graph from a sequence of tensor operations whose constants are known. NumPy only: importers of any source use it.
 
-from dataclasses import dataclass
+Models see channels first, the graph stores channels last: the methods turn weights, and `Tensor.order` keeps track of the rest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftforge.activation import MAX_LEAKY_SHIFT, Activation
 from shiftforge.errors import InputError
-from shiftforge.graph import Activate, Affine, Graph, Input, Linear, Node
+from shiftforge.graph import (
+    Activate,
+    Add,
+    Affine,
+    AveragePool,
+    Concat,
+    Conv,
+    Graph,
+    Input,
+    Layer,
+    Linear,
+    MaxPool,
+    Node,
+    Reshape,
+    Window,
+)
+from sw_driver.importers.views import Tensor, channels_first, stored
 from sw_driver.importers.weights import shift_weights
 
 FloatArray = NDArray[np.float64]
-
-SUPPORTED = (
-    "Linear, BatchNorm1d, ReLU, ReLU6, Hardtanh, clamp, LeakyReLU with a power-of-two slope, Dropout, Flatten, "
-    "and multiplication or addition of constants"
-)
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor that depends on the input: the graph node that makes it, and the shape of one example."""
-
-    node: str
-    shape: tuple[int, ...]
-
-    @property
-    def features(self) -> int:
-        return int(np.prod(self.shape))
 
 
 @dataclass(frozen=True)
@@ -55,36 +58,94 @@ class Builder:
     def __init__(self, name: str, shape: tuple[int, ...], weight_bits: int) -> None:
         self.weight_bits = weight_bits
         self._nodes: list[Node] = [Input(name, shape)]
-        self.input = Tensor(name, shape)
+        self._shapes: dict[str, tuple[int, ...]] = {name: (int(np.prod(shape)),)}
+        # What the input and the element-wise nodes on it are named while nothing has decided yet how they are stored.
+        self._undecided = {name}
+        self._turned: dict[str, NDArray[np.int64]] = {}  # and afterwards: from the order of the input to the stored one
+        self.input = stored(name, shape)
 
     def graph(self, output: Tensor) -> Graph:
-        """The finished graph; `InputError` when the output is not that of its last layer."""
-        if not any(isinstance(node, Linear) for node in self._nodes):
-            raise InputError("the network must have at least one Linear layer, and it has none")
+        """The finished graph; `InputError` when it has no layer, or the output is not as a layer stores it."""
+        if not any(isinstance(node, Layer) for node in self._nodes):
+            raise InputError("the network must have at least one Linear or convolution layer, and it has none")
         names = [node.name for node in self._nodes]
-        return Graph(tuple(self._nodes[: names.index(output.node) + 1]))
+        del self._nodes[names.index(output.node) + 1 :]
+        order = self._order(output)
+        if order.ndim > 1 and not _is_sequence(order):
+            order = np.moveaxis(order, 0, -1)
+        if not _is_sequence(order):
+            raise InputError(
+                f"the output must have its elements as {output.node!r} makes them, channels first or flat, and has them permuted; "
+                "leave the permutation at the end to the host"
+            )
+        if self._shapes[output.node] != order.shape:
+            self._append(Reshape(f"{output.node}.output", output.node, order.shape), order.shape)
+        used = {self._nodes[-1].name}
+        kept: list[Node] = []
+        for node in reversed(self._nodes):
+            if node.name in used or isinstance(node, Input):
+                used.update(node.inputs)
+                kept.append(node)
+        return Graph(tuple(reversed(kept)))
+
+    # ---- layers
 
     def linear(self, x: Tensor, weight: FloatArray, bias: FloatArray | None, at: Place) -> Tensor:
-        """``x @ weight.T + bias`` with weight (N, K)."""
-        if len(x.shape) != 1:
-            raise InputError(
-                f"{at} must read (batch, features), not examples of shape {x.shape}; flatten them before the Linear layer"
-            )
+        """``x @ weight.T + bias`` over the last axis, with weight (N, K)."""
+        if x.shape[-1] != weight.shape[1]:
+            raise InputError(f"{at} must read {weight.shape[1]} features, not examples of shape {x.shape}")
         shifts = shift_weights(at.name, weight, self.weight_bits)
-        zeros = np.zeros(weight.shape[0])
+        codes = shifts.codes
+        if len(x.shape) == 1:
+            source, order = self._flat(x, at)
+            rows = np.empty(len(order), np.int64)
+            rows[order] = np.arange(len(order))
+            codes = np.ascontiguousarray(codes.reshape(shifts.terms, *weight.shape[::-1])[:, rows].reshape(codes.shape))
+        else:
+            source = self._image(x, -1, at)
         name = self._unique(at)
-        self._nodes.append(
-            Linear(
-                name=name,
-                source=x.node,
-                codes=shifts.codes,
-                weight_bits=self.weight_bits,
-                exponent_bias=shifts.exponent_bias,
-                scale=shifts.scale,
-                bias=zeros if bias is None else bias,
-            )
+        layer = Linear(
+            name,
+            source,
+            codes,
+            self.weight_bits,
+            shifts.exponent_bias,
+            shifts.scale,
+            np.zeros(weight.shape[0]) if bias is None else np.array(bias, np.float64),
+            terms=shifts.terms,
         )
-        return Tensor(name, (int(weight.shape[0]),))
+        return self._append(layer, (*x.shape[:-1], layer.features))
+
+    def conv(
+        self, x: Tensor, weight: FloatArray, bias: FloatArray | None, window: Window, groups: int, at: Place
+    ) -> Tensor:
+        """A convolution with weight (N, C / groups, *kernel) of x (C, *pixels)."""
+        axes = window.axes
+        if len(x.shape) != axes + 1 or x.shape[0] != weight.shape[1] * groups:
+            raise InputError(
+                f"{at} must read ({weight.shape[1] * groups} channels, {'length' if axes == 1 else 'height, width'}), not "
+                f"examples of shape {x.shape}"
+            )
+        source = self._image(x, 0, at)
+        shifts = shift_weights(at.name, weight, self.weight_bits)
+        by_axis = shifts.codes.reshape(shifts.terms, *weight.shape[1:], weight.shape[0])
+        codes = np.moveaxis(by_axis, 1, -2).reshape(shifts.codes.shape)  # the channels of a pixel side by side
+        name = self._unique(at)
+        layer = Conv(
+            name,
+            source,
+            np.ascontiguousarray(codes),
+            self.weight_bits,
+            shifts.exponent_bias,
+            shifts.scale,
+            np.zeros(weight.shape[0]) if bias is None else np.array(bias, np.float64),
+            terms=shifts.terms,
+            window=window,
+            groups=groups,
+        )
+        return self._append_image(layer)
+
+    # ---- element by element
 
     def batch_norm(
         self,
@@ -96,37 +157,47 @@ class Builder:
         epsilon: float,
         at: Place,
     ) -> Tensor:
-        """BatchNorm in evaluation mode over the features."""
-        if len(x.shape) != 1:
-            raise InputError(
-                f"{at} must read (batch, features), not examples of shape {x.shape}; only BatchNorm1d is built"
-            )
+        """BatchNorm in evaluation mode over the channels, the first axis."""
         scale = 1.0 / np.sqrt(variance + epsilon)
         if gamma is not None:
             scale = gamma * scale
         shift = -mean * scale if beta is None else beta - mean * scale
-        return self.affine(x, scale, shift, at)
+        pixels = (1,) * (len(x.shape) - 1)
+        return self.affine(x, scale.reshape(-1, *pixels), shift.reshape(-1, *pixels), at)
 
     def affine(self, x: Tensor, scale: FloatArray | float, bias: FloatArray | float, at: Place) -> Tensor:
         """``x * scale + bias``; the constants broadcast over the examples' shape, not over the batch."""
         spread: list[FloatArray] = []
+        order = self._order(x)
+        shape = self._shapes[x.node]
         for constant in (np.asarray(scale, np.float64), np.asarray(bias, np.float64)):
             if constant.ndim == len(x.shape) + 1 and constant.shape[0] == 1:
                 constant = constant[0]
             try:
-                spread.append(np.ascontiguousarray(np.broadcast_to(constant, x.shape)).reshape(-1))
+                seen = np.broadcast_to(constant, x.shape)
             except ValueError:
                 raise InputError(
                     f"{at} must combine examples of shape {x.shape} with a constant that broadcasts to it, not {constant.shape}"
                 ) from None
+            values = np.empty(x.features)
+            values[order.reshape(-1)] = seen.reshape(-1)
+            spread.append(values)
+        if x.node in self._undecided and any(np.any(values != values[0]) for values in spread):
+            if len(x.shape) > 1:
+                self._image(x, 0, at)
+                return self.affine(x, scale, bias, at)
+            self._undecided.clear()
+        by_channel = [values.reshape(-1, shape[-1]) for values in spread]
+        if any(np.any(values != values[0]) for values in by_channel):
+            raise InputError(f"{at} must have one constant for all or one per channel, not others for other pixels")
         name = self._unique(at)
-        self._nodes.append(Affine(name, x.node, spread[0], spread[1]))
-        return Tensor(name, x.shape)
+        self._append(Affine(name, x.node, by_channel[0][0].copy(), by_channel[1][0].copy()), shape)
+        return self._same(x, name)
 
     def activation(self, x: Tensor, activation: Activation, at: Place) -> Tensor:
         name = self._unique(at)
-        self._nodes.append(Activate(name, x.node, x.features, activation))
-        return Tensor(name, x.shape)
+        self._append(Activate(name, x.node, activation), self._shapes[x.node])
+        return self._same(x, name)
 
     def clamp(self, x: Tensor, low: float | None, high: float | None, at: Place) -> Tensor:
         low, high = -np.inf if low is None else float(low), np.inf if high is None else float(high)
@@ -145,6 +216,134 @@ class Builder:
             )
         return self.activation(x, Activation.leaky(shift), at)
 
+    def add(self, x: Tensor, other: Tensor, at: Place) -> Tensor:
+        """The sum of two computed tensors of one shape."""
+        one, two = self._order(x), self._order(other)
+        if x.shape != other.shape or self._shapes[x.node] != self._shapes[other.node] or np.any(one != two):
+            raise InputError(
+                f"{at} must add tensors of one shape and order, not {x.shape} of {x.node!r} and {other.shape} of {other.node!r}"
+            )
+        name = self._unique(at)
+        self._append(Add(name, x.node, other.node), self._shapes[x.node])
+        return Tensor(name, one)
+
+    # ---- pooling and joining
+
+    def max_pool(self, x: Tensor, window: Window, at: Place) -> Tensor:
+        """The largest of each window of x (C, *pixels)."""
+        return self._append_image(MaxPool(self._unique(at), self._pixels(x, window, at), window))
+
+    def average_pool(self, x: Tensor, window: Window, at: Place) -> Tensor:
+        """The mean of each window of x (C, *pixels)."""
+        return self._append_image(AveragePool(self._unique(at), self._pixels(x, window, at), window))
+
+    def concat(self, tensors: Sequence[Tensor], axis: int, at: Place) -> Tensor:
+        """Tensors side by side along an axis of the examples: the channels, or features."""
+        if any(len(tensor.shape) != len(tensors[0].shape) for tensor in tensors):
+            raise InputError(f"{at} must join tensors of as many axes, not shapes {[t.shape for t in tensors]}")
+        name = self._unique(at)
+        if len(tensors[0].shape) == 1:
+            sources, orders, begin = [], [], 0
+            for tensor in tensors:
+                source, order = self._flat(tensor, at)
+                sources.append(source)
+                orders.append(order + begin)
+                begin += len(order)
+            self._append(Concat(name, tuple(sources)), (begin,))
+            return Tensor(name, np.concatenate(orders))
+        if axis % len(tensors[0].shape) != 0:
+            raise InputError(
+                f"{at} must join channels, axis 1 of (batch, channels, ...), not axis {axis % len(tensors[0].shape) + 1}"
+            )
+        return self._append_image(Concat(name, tuple(self._image(tensor, 0, at) for tensor in tensors)))
+
+    # ---- how tensors are stored
+
+    def _order(self, x: Tensor) -> NDArray[np.int64]:
+        """The view's elements in the node's stored order, also where that was decided after the view was made."""
+        turned = self._turned.get(x.node)
+        return x.order if turned is None else turned[x.order]
+
+    def _same(self, x: Tensor, name: str) -> Tensor:
+        """The view of an element-wise node's result: as its input's."""
+        if x.node in self._undecided:
+            self._undecided.add(name)
+        elif x.node in self._turned:
+            self._turned[name] = self._turned[x.node]
+        return Tensor(name, x.order)
+
+    def _pixels(self, x: Tensor, window: Window, at: Place) -> str:
+        if len(x.shape) != window.axes + 1:
+            rule = "length" if window.axes == 1 else "height, width"
+            raise InputError(f"{at} must read (channels, {rule}), not examples of shape {x.shape}")
+        return self._image(x, 0, at)
+
+    def _image(self, x: Tensor, channels: int, at: Place) -> str:
+        """The name of a node that stores the view with this axis last, the others in order."""
+        order = np.moveaxis(self._order(x), channels, -1)
+        if x.node in self._undecided:
+            self._decide(order, at)
+            order = np.moveaxis(self._order(x), channels, -1)
+        if not _is_sequence(order):
+            raise InputError(
+                f"{at} must read the channels of a pixel as {x.node!r} makes them, not permuted; leave permutations to the "
+                "data, or between Flatten and Linear"
+            )
+        return self._shaped(x.node, order.shape)
+
+    def _flat(self, x: Tensor, at: Place) -> tuple[str, NDArray[np.int64]]:
+        """The name of a node that stores the view's elements in one axis, and their order there."""
+        if x.node in self._undecided:
+            self._undecided.clear()
+        order = self._order(x).reshape(-1)
+        return self._shaped(x.node, (len(order),)), order
+
+    def _shaped(self, node: str, shape: tuple[int, ...]) -> str:
+        if self._shapes[node] == shape:
+            return node
+        for other in self._nodes:
+            if isinstance(other, Reshape) and (other.source, other.shape) == (node, shape):
+                return other.name
+        name = f"{node}.{'flat' if len(shape) == 1 else 'image'}"
+        while name in self._shapes:
+            name += "'"
+        self._append(Reshape(name, node, shape), shape)
+        return name
+
+    def _decide(self, order: NDArray[np.int64], at: Place) -> None:
+        """Store the input (and what was done to its elements so far) in this order, an image with channels last."""
+        turned = np.moveaxis(order, -1, 0)
+        if not (_is_sequence(order) or _is_sequence(turned)):
+            raise InputError(
+                f"{at} must read the input's elements with the channels first or last, not permuted otherwise; permute the data"
+            )
+        first = not _is_sequence(order)
+        entry = self._nodes[0]
+        assert isinstance(entry, Input)
+        self._nodes[0] = replace(entry, image=order.shape, channels_first=first)
+        places = np.empty(order.size, np.int64)
+        places[order.reshape(-1)] = np.arange(order.size)
+        for index, node in enumerate(self._nodes):
+            if node.name not in self._undecided:
+                continue
+            self._shapes[node.name] = order.shape
+            self._turned[node.name] = places
+            if isinstance(node, Affine):  # one number for all elements: else it had decided itself
+                channels = order.shape[-1]
+                scale, bias = np.full(channels, node.scale[0]), np.full(channels, node.bias[0])
+                self._nodes[index] = replace(node, scale=scale, bias=bias)
+        self._undecided.clear()
+
+    def _append(self, node: Node, shape: tuple[int, ...]) -> Tensor:
+        self._nodes.append(node)
+        self._shapes[node.name] = shape
+        return stored(node.name, shape)
+
+    def _append_image(self, node: Node) -> Tensor:
+        shape = node.shape_from([self._shapes[edge] for edge in node.inputs])
+        self._append(node, shape)
+        return channels_first(node.name, shape)
+
     def _unique(self, at: Place) -> str:
         names = {node.name for node in self._nodes}
         name, count = at.name, 1
@@ -152,3 +351,7 @@ class Builder:
             count += 1
             name = f"{at.name}#{count}"
         return name
+
+
+def _is_sequence(order: NDArray[np.int64]) -> bool:
+    return bool((order.reshape(-1) == np.arange(order.size)).all())

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 from shiftforge.errors import InputError, ToolError
 from shiftforge.files import read_bytes
 from shiftforge.graph import Graph
-from sw_driver.importers.build import Builder, Place, Tensor
+from sw_driver.importers.build import Builder, Place
 from sw_driver.importers.torch_ops import OPERATIONS, Argument, Call, unsupported
+from sw_driver.importers.views import Tensor
 
 if TYPE_CHECKING:
     import torch
@@ -204,6 +205,8 @@ class _Importer:
             given = self.constants.get(node)
         if isinstance(given, self.torch.Tensor):
             return cast("torch.Tensor", given).detach().to(self.torch.float64).cpu().numpy()
+        if isinstance(given, list | tuple):
+            return [self._argument(part) for part in given]
         return given if isinstance(given, int | float | str) else None
 
     def _example_shape(self, node: "Node") -> tuple[int, ...] | None:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from shiftforge.activation import Activation
 from shiftforge.errors import InputError
-from sw_driver.importers.build import SUPPORTED, Builder, Place, Tensor
+from shiftforge.graph import Window
+from sw_driver.importers.build import Builder, Place
+from sw_driver.importers.views import Tensor
 
-Argument: TypeAlias = Tensor | NDArray[np.float64] | float | int | str | None
+Argument: TypeAlias = "Tensor | NDArray[np.float64] | float | int | str | list[Argument] | None"
 
 
 @dataclass(frozen=True)
@@ -48,30 +50,48 @@ class Call:
             raise unsupported(self)
         return float(value)
 
+    def integers(self, name: str) -> tuple[int, ...]:
+        """A list of integers, or one integer as a list; empty when it is missing."""
+        value = self.arguments.get(name)
+        if value is None:
+            return ()
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(v, int) for v in values):
+            raise unsupported(self)
+        return tuple(v for v in values if isinstance(v, int))
+
     def maybe_number(self, name: str) -> float | None:
         return None if self.arguments.get(name) is None else self.number(name)
 
 
-_HINTS = (
-    ("conv", "convolutions are not built in this version; a 1x1 convolution of 1x1 images is a Linear layer"),
-    ("pool", "pooling is not built in this version"),
-    ("norm", "use BatchNorm1d, which folds into the layer before it"),
+HINTS = (
+    ("conv_transpose", "use nearest upsampling on the host, or a convolution with stride 1"),
+    ("convolution", "export the model without run_decompositions, so that conv1d and conv2d stay"),
+    ("conv3d", "use conv1d or conv2d"),
+    ("adaptive_max", "use max_pool with a fixed kernel"),
+    ("pool3d", "use pooling over one or two axes"),
+    ("group_norm", "use BatchNorm, which folds into the layer before it"),
+    ("norm", "use BatchNorm, which folds into the layer before it"),
     ("softmax", "leave softmax at the end to the host: the largest logit is the largest probability"),
     ("sigmoid", "use ReLU, ReLU6 or Hardtanh, and leave a sigmoid at the end to the host"),
     ("tanh", "use Hardtanh"),
     ("elu", "use ReLU or LeakyReLU with a power-of-two slope"),
     ("silu", "use ReLU or ReLU6"),
     ("hardswish", "use ReLU6"),
+    ("upsample", "leave upsampling to the host"),
+    ("matmul", "one operand must be a constant of two axes: attention scores are for the host"),
+    ("bmm", "one operand must be constant: attention scores are for the host"),
     ("mul.", "a factor must be constant"),
-    ("add.", "a residual addition of two computed tensors is not built in this version"),
-    ("sub.", "a difference of two computed tensors is not built in this version"),
-    ("cat", "concatenation is not built in this version"),
+    ("sub.", "add the negated tensor: a residual addition is supported, a difference is not"),
+    ("lstm", "write recurrent networks as one step, a chain of layers"),
+    ("gru", "write recurrent networks as one step, a chain of layers"),
 )
+"""Part of an operation's name, and the nearest supported form; the first that fits is told."""
 
 
 def unsupported(call: Call) -> InputError:
     """The refusal of an operation, with the nearest form that is supported."""
-    hint = next((text for key, text in _HINTS if key in call.op), f"supported are {SUPPORTED}")
+    hint = next((text for key, text in HINTS if key in call.op), "docs/support.md lists what is supported")
     return InputError(f"{call.at} must be an operation that the accelerator runs, not {call.op}; {hint}")
 
 
@@ -123,12 +143,129 @@ def _same(build: Builder, call: Call) -> Tensor:
     return call.tensor("self")
 
 
+def _view(call: Call, new: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Tensor:
+    """Another view of the same elements; `new` works on an example with its batch axis in front, of size 1."""
+    x = call.tensor("self")
+    try:
+        order = new(x.order[None])
+    except (ValueError, IndexError):
+        order = x.order
+    if call.shape is None or order.shape != (1, *call.shape):
+        raise InputError(f"{call.at} must keep axis 0 as the batch; write it as flatten(x, 1)")
+    return x.seen_as(order[0])
+
+
 def _reshape(build: Builder, call: Call) -> Tensor:
     """Examples keep their order of elements, so a new shape changes nothing as long as axis 0 stays the batch."""
+    shape = call.shape
+    return _view(call, lambda order: order if shape is None else order.reshape(1, *shape))
+
+
+def _permute(build: Builder, call: Call) -> Tensor:
+    return _view(call, lambda order: order.transpose(call.integers("dims")))
+
+
+def _transpose(build: Builder, call: Call) -> Tensor:
+    return _view(call, lambda order: order.swapaxes(int(call.number("dim0")), int(call.number("dim1"))))
+
+
+def _conv(axes: int) -> "Operation":
+    def operation(build: Builder, call: Call) -> Tensor:
+        weight = call.array("weight")
+        kernel = weight.shape[2:]
+        padding = call.arguments.get("padding")
+        dilation = call.integers("dilation") or (1,)
+        if padding == "same":
+            reach = [d * (k - 1) for k, d in zip(kernel, _each(dilation, axes), strict=True)]
+            sides = tuple((total // 2, total - total // 2) for total in reach)
+        else:
+            sides = _each((0,) if padding == "valid" else call.integers("padding") or (0,), axes)
+        window = Window.of(kernel, _each(call.integers("stride") or (1,), axes), sides, _each(dilation, axes))
+        groups = int(call.number("groups", 1))
+        return build.conv(call.tensor(), weight, call.optional("bias"), window, groups, call.at)
+
+    return operation
+
+
+def _each(values: tuple[int, ...], axes: int) -> tuple[int, ...]:
+    return values * axes if len(values) == 1 else values
+
+
+def _pool_window(call: Call, axes: int, x: Tensor) -> Window:
+    """The window of a pooling; `InputError` where ceil_mode would add an output pixel."""
+    kernel = _each(call.integers("kernel_size"), axes)
+    stride = _each(call.integers("stride") or kernel, axes)
+    padding, dilation = (
+        _each(call.integers(name) or (default,), axes) for name, default in (("padding", 0), ("dilation", 1))
+    )
+    window = Window.of(kernel, stride, padding, dilation)
+    if call.arguments.get("ceil_mode") and call.shape is not None:
+        sizes = window.sizes(call.at.name, x.shape[1:])
+        if sizes != call.shape[1:]:
+            raise InputError(
+                f"{call.at} must have ceil_mode=False where the windows do not fit, and would make {call.shape[1:]} of {sizes} "
+                "pixels; pad the input"
+            )
+    return window
+
+
+def _max_pool(axes: int) -> "Operation":
+    def operation(build: Builder, call: Call) -> Tensor:
+        x = call.tensor("self")
+        return build.max_pool(x, _pool_window(call, axes, x), call.at)
+
+    return operation
+
+
+def _average_pool(axes: int) -> "Operation":
+    def operation(build: Builder, call: Call) -> Tensor:
+        x = call.tensor("self")
+        window = _pool_window(call, axes, x)
+        if window.padded and not call.arguments.get("count_include_pad", True):
+            raise InputError(f"{call.at} must count its padding, or have none; set count_include_pad=True")
+        if call.maybe_number("divisor_override") not in (None, window.positions):
+            raise InputError(f"{call.at} must divide by its {window.positions} pixels; leave divisor_override out")
+        return build.average_pool(x, window, call.at)
+
+    return operation
+
+
+def _adaptive_pool(axes: int) -> "Operation":
+    def operation(build: Builder, call: Call) -> Tensor:
+        x, sizes = call.tensor("self"), call.integers("output_size")
+        if len(x.shape) != axes + 1 or len(sizes) != axes:
+            raise unsupported(call)
+        if any(have % want for have, want in zip(x.shape[1:], sizes, strict=True)):
+            raise InputError(
+                f"{call.at} must make sizes that divide the input's {x.shape[1:]}, not {sizes}; global pooling makes 1"
+            )
+        kernel = tuple(have // want for have, want in zip(x.shape[1:], sizes, strict=True))
+        return build.average_pool(x, Window.of(kernel, kernel), call.at)
+
+    return operation
+
+
+def _mean(build: Builder, call: Call) -> Tensor:
+    """The mean over all pixels is global average pooling."""
     x = call.tensor("self")
-    if call.shape is None or int(np.prod(call.shape)) != x.features:
-        raise InputError(f"{call.at} must keep axis 0 as the batch; write it as flatten(x, 1)")
-    return Tensor(x.node, call.shape)
+    axes = sorted(d % (len(x.shape) + 1) for d in call.integers("dim"))
+    if axes != list(range(2, len(x.shape) + 1)) or len(axes) not in (1, 2):
+        raise InputError(
+            f"{call.at} must be the mean over all pixels of (batch, channels, pixels), not over axes {axes}"
+        )
+    pooled = build.average_pool(x, Window.of(x.shape[1:]), call.at)
+    return pooled if call.arguments.get("keepdim") else pooled.seen_as(pooled.order.reshape(x.shape[0]))
+
+
+def _cat(build: Builder, call: Call) -> Tensor:
+    given = call.arguments.get("tensors")
+    tensors = [part for part in given if isinstance(part, Tensor)] if isinstance(given, list) else []
+    if not isinstance(given, list) or len(tensors) != len(given):
+        raise InputError(f"{call.at} must join computed tensors alone, not constants")
+    axis = int(call.number("dim", 0)) % (len(tensors[0].shape) + 1)
+    if axis == 0:
+        raise InputError(f"{call.at} must keep axis 0 as the batch; join along axis 1, the channels")
+    return build.concat(tensors, axis - 1, call.at)
 
 
 def _relu(build: Builder, call: Call) -> Tensor:
@@ -173,6 +310,11 @@ def _div(build: Builder, call: Call) -> Tensor:
 
 
 def _add(build: Builder, call: Call) -> Tensor:
+    one, two = call.arguments.get("self"), call.arguments.get("other")
+    if isinstance(one, Tensor) and isinstance(two, Tensor):
+        if call.number("alpha", 1.0) != 1.0:
+            raise unsupported(call)
+        return build.add(one, two, call.at)
     x, constant, leads = _operands(call)
     alpha = call.number("alpha", 1.0)
     return build.affine(x, 1.0, constant * alpha, call.at) if leads else build.affine(x, alpha, constant, call.at)
@@ -205,12 +347,26 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "aten.matmul.default": _mm,
         "aten.mm.default": _mm,
         "aten.addmm.default": _addmm,
+        "aten.conv1d.default": _conv(1),
+        "aten.conv1d.padding": _conv(1),
+        "aten.conv2d.default": _conv(2),
+        "aten.conv2d.padding": _conv(2),
+        "aten.max_pool1d.default": _max_pool(1),
+        "aten.max_pool2d.default": _max_pool(2),
+        "aten.avg_pool1d.default": _average_pool(1),
+        "aten.avg_pool2d.default": _average_pool(2),
+        "aten.adaptive_avg_pool1d.default": _adaptive_pool(1),
+        "aten.adaptive_avg_pool2d.default": _adaptive_pool(2),
+        "aten.mean.dim": _mean,
+        "aten.cat.default": _cat,
         "aten.batch_norm.default": _batch_norm,
         "aten._native_batch_norm_legit_no_training.default": _batch_norm,
         "aten.dropout.default": _dropout,
         "aten.flatten.using_ints": _reshape,
         "aten.view.default": _reshape,
         "aten.reshape.default": _reshape,
+        "aten.permute.default": _permute,
+        "aten.transpose.int": _transpose,
         "aten.squeeze.dim": _reshape,
         "aten.squeeze.dims": _reshape,
         "aten.unsqueeze.default": _reshape,
@@ -237,6 +393,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "aten.div.Scalar": _div,
         "aten.add.Tensor": _add,
         "aten.add.Scalar": _add,
+        "aten.add_.Tensor": _add,
         "aten.sub.Tensor": _sub,
         "aten.sub.Scalar": _sub,
         "aten.rsub.Scalar": _rsub,

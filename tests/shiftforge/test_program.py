@@ -80,14 +80,14 @@ def test_the_refusals_in_full(tmp_path, program):
     beyond = json.loads(json.dumps(text))
     beyond["recipe"]["constants"][0]["payload"] = [0, 1 << 40]
     kind = json.loads(json.dumps(text))
-    kind["graph"][1]["kind"] = "conv"
+    kind["graph"][1]["kind"] = "lstm"
     for contents, message in [
         (b"", "must be a compiled program, and it does not begin like one"),
         (b"PK\x03\x04" + data, "must be a compiled program, and it does not begin like one"),
         (data[:-1], f"must be {len(data)} bytes long, not {len(data) - 1}: the file is truncated"),
         (data + b"x", f"must be {len(data)} bytes long, not {len(data) + 1}: the file is too long"),
         (data[:-1] + bytes([data[-1] ^ 1]), "must match its checksum, and does not: the file is damaged"),
-        (resealed(data, version=2), "must be a program of version 1, not 2; compile the network again"),
+        (resealed(data, version=1), "must be a program of version 2, not 1; compile the network again"),
         (
             resealed(data, config_hash=other),
             (
@@ -106,7 +106,7 @@ def test_the_refusals_in_full(tmp_path, program):
         ),
         (
             resealed(data, json.dumps(kind).encode()),
-            "must be a well-formed program, and is not (unknown node kind 'conv')",
+            "must be a well-formed program, and is not (unknown node kind 'lstm')",
         ),
     ]:
         path.write_bytes(contents)

@@ -218,7 +218,7 @@ def unfolded(rng) -> Graph:
             replace(first, source="normalise", activation=plain),
             Affine("bn", "fc0", rng.normal(0, 1, 9), rng.normal(0, 1, 9)),
             Affine("shift", "bn", np.ones(9), rng.normal(0, 1, 9)),
-            Activate("relu", "shift", 9, Activation.relu()),
+            Activate("relu", "shift", Activation.relu()),
             replace(second, source="relu", activation=plain),
             Affine("out", "fc1", rng.normal(0, 1, 4), np.zeros(4)),
         )
@@ -269,7 +269,7 @@ def test_a_wrong_program_is_found_by_the_check():
     damaged = replace(block, payload=bytes([block.payload[0] ^ 4]) + block.payload[1:])
     recipe = replace(program.recipe, constants=tuple(damaged if b is block else b for b in program.recipe.constants))
     with pytest.raises(CheckFailed, match=r"^place and emit must keep every bit, and at \(\d+, \d+\) makes 0x"):
-        check_passes(graph, replace(program, recipe=recipe), x, executor(config), EmulatorTransport(config))
+        check_passes(graph, replace(program, placed=recipe), x, executor(config), EmulatorTransport(config))
     first = program.graph.layers()[0]
     louder = replace(first, scale=first.scale * np.float32(1.5))
     nodes = tuple(louder if n is first else n for n in program.graph)
@@ -325,10 +325,10 @@ ONES, ZEROS = np.ones(4), np.zeros(4)
     "nodes, message",
     [
         (
-            (X, linear("a", "x"), Activate("r", "a", 4, Activation.relu()), Affine("bn", "r", ONES, ZEROS)),
+            (X, linear("a", "x"), Activate("r", "a", Activation.relu()), Affine("bn", "r", ONES, ZEROS)),
             (
-                "'bn' must follow a Linear directly (or scale the input of one by a single number) to be folded, and follows 'r'; "
-                "put BatchNorm, scales and additions between the Linear and its activation"
+                "'bn' must follow a layer directly (or scale the input of one by a single number) to be folded, and follows 'r'; "
+                "put BatchNorm, scales and additions between a layer and its activation"
             ),
         ),
         (
@@ -339,17 +339,17 @@ ONES, ZEROS = np.ones(4), np.zeros(4)
             ),
         ),
         (
-            (X, Activate("r", "x", 4, Activation.relu()), linear("a", "r")),
+            (X, Activate("r", "x", Activation.relu()), linear("a", "r")),
             (
-                "activation 'r' must follow a Linear without an activation, and follows 'x'; "
-                "leave one activation between two Linear layers, and none on the input"
+                "activation 'r' must follow a layer without an activation, and follows 'x'; "
+                "leave one activation between two layers, and none on the input"
             ),
         ),
         (
-            (X, linear("a", "x", activation=Activation.relu()), Activate("r", "a", 4, Activation.leaky(1))),
+            (X, linear("a", "x", activation=Activation.relu()), Activate("r", "a", Activation.leaky(1))),
             (
-                "activation 'r' must follow a Linear without an activation, and follows 'a'; "
-                "leave one activation between two Linear layers, and none on the input"
+                "activation 'r' must follow a layer without an activation, and follows 'a'; "
+                "leave one activation between two layers, and none on the input"
             ),
         ),
         (
