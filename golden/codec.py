@@ -1,4 +1,4 @@
-"""Codes to values and back: every activation format, and the zero-free power-of-two weights."""
+"""Codes to values and back: every activation format, and the power-of-two weights, zero-free but for masked elements."""
 
 from functools import cache
 
@@ -104,35 +104,47 @@ def encode_exact_integers(fmt: Format, values: npt.ArrayLike) -> Codes:
     return round_float64(source, fmt)[0]
 
 
-def encode_weights(values: npt.ArrayLike, bits: int, exponent_bias: int = 0) -> npt.NDArray[np.uint8]:
+def encode_weights(
+    values: npt.ArrayLike, bits: int, exponent_bias: int = 0, *, mask: bool = False
+) -> npt.NDArray[np.uint8]:
     """Codes of weights that are exactly ``±2**(e + exponent_bias)``, e in 0..2**(bits-1)-1, of any shape and real dtype.
 
-    ``InputError`` names the first weight that is none of these (zero, NaN, not a power of two, out of range).
+    With ``mask`` a weight may be zero too: its element is the mask bit alone. ``InputError`` names the first weight that is none
+    of these (zero without a mask, NaN, not a power of two, out of range).
     """
-    code = WeightCode(bits)
+    code = WeightCode(bits, mask)
     source = _source_values(values)
     fraction, exponent = np.frexp(source)  # 2**e is 0.5 * 2**(e+1)
     shift = exponent.astype(np.int64) - 1 - exponent_bias
+    zero = source == 0
     bad = (np.abs(fraction) != 0.5) | (shift < 0) | (shift > code.max_exponent)
+    if mask:
+        bad &= ~zero
     if bad.any():
         index = _index(bad)
         value = np.asarray(values)[index].item()
+        mend = "; set array.mask = true for weights of zero" if value == 0 else ""
         raise InputError(
             f"weight at index {index} must be ±2**e with e in {exponent_bias}..{exponent_bias + code.max_exponent}"
-            f" for {bits} bits, not {value!r}"
+            f" for {bits} bits{' or zero' if mask else ''}, not {value!r}{mend}"
         )
-    return (shift + np.where(source < 0, code.sign_bit, 0)).astype(np.uint8)
+    return np.where(zero, code.mask_bit, shift + np.where(source < 0, code.sign_bit, 0)).astype(np.uint8)
 
 
-def decode_weights(codes: npt.NDArray[np.integer], bits: int, exponent_bias: int = 0) -> Float64Array:
-    """The values ``±2**(e + exponent_bias)`` of weight codes; ``InputError`` for bits beyond the code's."""
-    code = WeightCode(bits)
+def decode_weights(
+    codes: npt.NDArray[np.integer], bits: int, exponent_bias: int = 0, *, mask: bool = False
+) -> Float64Array:
+    """The values ``±2**(e + exponent_bias)`` of weight codes, 0 of masked ones; ``InputError`` for bits beyond the element's."""
+    code = WeightCode(bits, mask)
+    count = 1 << code.element_bits
     codes = np.asarray(codes)
     if codes.dtype.kind not in "iu":
         raise InputError(f"weight codes must be integers, not {codes.dtype}")
-    if codes.size and (int(codes.max()) >> bits or int(codes.min()) < 0):
-        index = _index((codes < 0) | (codes >> bits != 0))
-        raise InputError(f"weight code at index {index} must be 0..{(1 << bits) - 1}, not {int(codes[index])!r}")
-    signs = np.where(np.arange(1 << bits) & code.sign_bit, -1.0, 1.0)
-    table = np.ldexp(signs, (np.arange(1 << bits) & code.max_exponent) + exponent_bias)
+    if codes.size and (int(codes.max()) >= count or int(codes.min()) < 0):
+        index = _index((codes < 0) | (codes >= count))
+        raise InputError(f"weight code at index {index} must be 0..{count - 1}, not {int(codes[index])!r}")
+    elements = np.arange(count)
+    signs = np.where(elements & code.sign_bit, -1.0, 1.0)
+    signs[elements & code.mask_bit != 0] = 0.0
+    table = np.ldexp(signs, (elements & code.max_exponent) + exponent_bias)
     return table[codes]

@@ -37,9 +37,15 @@ def _check(x_codes: npt.NDArray[np.integer], w_codes: npt.NDArray[np.integer]) -
 
 
 def _conditions(x: Float64Array, w: Float64Array) -> tuple[BoolArray, BoolArray, BoolArray]:
-    """Which sums see +inf, -inf, NaN. Only rows with a special cost anything."""
+    """Which sums see +inf, -inf, NaN: a weight of zero is no product. Only rows with a special cost anything."""
     shape = (x.shape[0], w.shape[1])
     nan = np.broadcast_to(np.any(np.isnan(x), axis=1, keepdims=True), shape)
+    if nan.any() and not w.all():
+        nan = np.zeros(shape, np.bool_)
+        rows = np.flatnonzero(np.isnan(x).any(axis=1))
+        columns = np.flatnonzero(np.isnan(x[rows]).any(axis=0))
+        part = np.isnan(x[np.ix_(rows, columns)]).astype(np.float32)
+        nan[rows] = part @ (w[columns] != 0).astype(np.float32) > 0
     pos_inf, neg_inf = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     rows = np.flatnonzero(np.isinf(x).any(axis=1))
     if rows.size:
@@ -91,6 +97,7 @@ def limb_sums(
         Given whole numbers in the shape of ``x`` and a bound on one product: the exact sums.
     """
     x_max = int(max(x.max(initial=0.0), -x.min(initial=0.0)))
+    w_max = max(1, w_max)  # where every weight is zero the products are, but x is as large as it is
     bound, k = max(1, x_max * w_max), max(1, k)
     if bound * min(k, _SHORT_K) < 1 << 53 and bound * k < 1 << 63:
         return Sums(multiply(x, bound)[None], lsb_exponent, *conditions)
@@ -128,7 +135,7 @@ def exact_sums(
     *,
     k_bias: npt.NDArray[np.integer] | None = None,
 ) -> Sums:
-    """Exact dot products of activation codes (M, K) with weight codes (K, N).
+    """Exact dot products of activation codes (M, K) with weight codes (K, N); masked products contribute nothing, not even NaN.
 
     Parameters
     ----------
@@ -140,7 +147,7 @@ def exact_sums(
     Sums of shape (M, N), in units of ``2**(activation.lsb_exponent + min(k_bias))``.
     """
     _check(x_codes, w_codes)
-    x, w = decode(activation, x_codes), decode_weights(w_codes, weights.bits)
+    x, w = decode(activation, x_codes), decode_weights(w_codes, weights.bits, mask=weights.mask)
     lsb = activation.lsb_exponent
     if k_bias is not None:
         k_bias = np.asarray(k_bias)
@@ -171,7 +178,7 @@ def gemm(
     range, or an exponent bias outside -128..127.
     """
     _check(x_codes, w_codes)
-    w = decode_weights(w_codes, weights.bits)
+    w = decode_weights(w_codes, weights.bits, mask=weights.mask)
     m, n = x_codes.shape[0], w.shape[1]
     codes = np.empty((m, n), storage_dtype(output))
     flags = Flags()

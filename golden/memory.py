@@ -57,7 +57,7 @@ class Memory:
 class Memories:
     """The activation, weight and parameter memories of one machine.
 
-    Elements are activation codes (``rows`` per word), weight codes (``cols`` per word), and scale and bias of each lane
+    Elements are activation codes (``rows`` per word), weight elements (``cols`` per word), and scale and bias of each lane
     in turn (``2 * lanes`` fp32 patterns per word).
     """
 
@@ -70,7 +70,7 @@ class Memories:
         """Fresh memories, all zero."""
         weights, parameters, activations = memory_ports(config)
         return cls(
-            Memory(weights, np.zeros((weights.words, config.cols), np.uint8), config.weights.bits),
+            Memory(weights, np.zeros((weights.words, config.cols), np.uint8), config.weights.element_bits),
             Memory(parameters, np.zeros((parameters.words, 2 * config.lanes), np.uint32), 32),
             Memory(
                 activations,

@@ -31,7 +31,7 @@ class PEInput:
     x : int64
         Activation in fixed point.
     special, token, w : uint8
-        Marks (``golden.row_edge``), token bits, weight code.
+        Marks (``golden.row_edge``), token bits, weight element.
     """
 
     x: Int64
@@ -86,6 +86,7 @@ class PE:
         old = self.state
         sign = (given.w >> np.uint8(self._code.exponent_bits)) & np.uint8(1)
         exponent = (given.w & np.uint8(self._code.max_exponent)).astype(np.int64)
+        present = given.w & self._code.mask_bit == 0
         infinite = given.special & SPECIAL_INF != 0
         negative = (given.special & SPECIAL_NEGATIVE != 0) != (sign != 0)
         now = (
@@ -94,6 +95,7 @@ class PE:
             | np.where(infinite & negative, FLAG_NEG_INF, 0)
         )
         valid = old.token_out & TOKEN_VALID != 0
+        enable = valid & (old.w_out & self._code.mask_bit == 0)
         restart = old.token_out & TOKEN_FIRST != 0
         total = (old.acc + old.addend.astype(np.uint64) + old.negate.astype(np.uint64)) & self._mask
         self.state = PEState(
@@ -103,8 +105,8 @@ class PE:
             w_out=given.w,
             addend=(given.x << exponent) ^ -sign.astype(np.int64),
             negate=sign,
-            now=now.astype(np.uint8),
-            acc=np.where(valid, total, old.acc),
+            now=np.where(present, now, 0).astype(np.uint8),
+            acc=np.where(enable, total, old.acc),
             flags=np.where(valid, np.where(restart, 0, old.flags) | old.now, old.flags).astype(np.uint8),
             last_2=valid & (old.token_out & TOKEN_LAST != 0),
             capture_valid=old.last_2,

@@ -35,7 +35,9 @@ def value_of(fmt: Format, code: int) -> Value:
 
 
 def weight_of(bits: int, code: int, exponent_bias: int = 0) -> Fraction:
-    """The value of a weight code: the leading bit is the sign, the rest the exponent."""
+    """The value of a weight code: the leading bit is the sign, the rest the exponent; 0 with a mask bit above them."""
+    if code >= 2**bits:
+        return Fraction(0)
     half = 2 ** (bits - 1)
     sign, exponent = divmod(code, half)
     return (-1) ** sign * Fraction(2) ** (exponent + exponent_bias)
@@ -48,6 +50,8 @@ def dot(
     total, seen = Fraction(0), set[str]()
     for k, (x_code, w_code) in enumerate(zip(x_codes, w_codes, strict=True)):
         x, w = value_of(fmt, x_code), weight_of(weight_bits, w_code, k_bias[k] if k_bias is not None else 0)
+        if w == 0:
+            continue  # no product, not 0 * inf
         if isinstance(x, Fraction):
             total += x * w
         elif x == "nan":

@@ -46,6 +46,9 @@ class PE(wiring.Component):
 
     The accumulator runs freely modulo 2**accumulator_bits and is never cleared: the column reader subtracts the reading of
     the tile before. So the tile after may start in the cycle after `last`. Bubbles (``token.valid = 0``) may stand anywhere.
+    A weight whose mask bit is set (`Config.weights.mask`) is not accumulated and marks nothing; it still is a slot: first, last and
+    the capture follow the tokens alone. So ``token.valid`` counts slots, which all columns have in common, and ``enable``
+    products, of which each column has its own number: whatever is corrected per product must be counted by ``enable``.
     Latency from an input to `capture` is `timing.PE`; no sum of up to ``max_k`` products can wrap (`Config.accumulator_bits`).
 
     Parameters
@@ -57,7 +60,7 @@ class PE(wiring.Component):
     x : In(signed(activation.fixed_bits))
         Activation in fixed point, unit ``2**lsb_exponent``; 0 where it is not finite.
     token, w : In
-        Its token, and the weight code (MSB sign, the rest exponent).
+        Its token, and the weight element (mask bit where there is one, sign, exponent).
     special, special_out
         Its non-finite marks; absent for integers.
     x_out, token_out, w_out : Out
@@ -72,10 +75,10 @@ class PE(wiring.Component):
         members: dict[str, wiring.Member] = {
             "x": In(fixed),
             "token": In(TOKEN),
-            "w": In(config.weights.bits),
+            "w": In(config.weights.element_bits),
             "x_out": Out(fixed),
             "token_out": Out(TOKEN),
-            "w_out": Out(config.weights.bits),
+            "w_out": Out(config.weights.element_bits),
             "capture": Out(capture_layout(config)),
         }
         if config.activation.flag_bits:
@@ -86,7 +89,8 @@ class PE(wiring.Component):
     def module_name(self) -> str:
         """Name of the generated module, with the parameters that shape it."""
         c = self.config
-        return f"sf_pe_aligned_{c.activation.name}_w{c.weights.bits}_acc{c.accumulator_bits}"
+        mask = "m" if c.weights.mask else ""
+        return f"sf_pe_aligned_{c.activation.name}_w{c.weights.bits}{mask}_acc{c.accumulator_bits}"
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -104,13 +108,14 @@ class PE(wiring.Component):
         addend = register(m, shifted.as_unsigned() ^ sign.replicate(config.product_bits), "addend")
         negate = register(m, sign, "negate")
         token = self.token_out  # of the product in `addend`
+        enable = token.valid & ~self.w_out[code.bits] if code.mask else token.valid
 
         acc = Signal(config.accumulator_bits)
         last_2 = Signal()
         # One carry chain: a constant 1 below the accumulator turns `negate` into the carry in.
         extension = addend[-1].replicate(config.accumulator_bits - config.product_bits)
         total = (Cat(Const(1, 1), acc) + Cat(negate, addend, extension))[1 : config.accumulator_bits + 1]
-        with m.If(token.valid):
+        with m.If(enable):
             m.d.sync += acc.eq(total)
         m.d.sync += last_2.eq(token.valid & token.last)
 
@@ -123,13 +128,12 @@ class PE(wiring.Component):
             m.d.comb += self.special_out.eq(register(m, self.special.as_value(), "special_held"))
             flags = Signal(flags_layout(config), reset_less=True)
             now = Signal(flags_layout(config), reset_less=True)
-            m.d.sync += now.nan.eq(self.special.nan)
+            nan = self.special.nan & ~self.w[code.bits] if code.mask else self.special.nan
+            m.d.sync += now.nan.eq(nan)
             if config.activation.flag_bits == 3:
                 negative = self.special.negative ^ sign
-                m.d.sync += [
-                    now.pos_inf.eq(self.special.inf & ~negative),
-                    now.neg_inf.eq(self.special.inf & negative),
-                ]
+                inf = self.special.inf & ~self.w[code.bits] if code.mask else self.special.inf
+                m.d.sync += [now.pos_inf.eq(inf & ~negative), now.neg_inf.eq(inf & negative)]
             with m.If(token.valid):
                 m.d.sync += flags.eq(Mux(token.first, 0, flags.as_value()) | now.as_value())
             with m.If(last_2):

@@ -86,7 +86,9 @@ class Registers(wiring.Component):
             Address.VERSION: Const(VERSION_VALUE, 32),
             Address.CONFIG_HASH: Const(config.hash, 32),
             Address.SHAPE: Const(config.rows | config.cols << 16, 32),
-            Address.FORMATS: Const(formats | config.weights.bits << 16 | config.lanes << 24, 32),
+            Address.FORMATS: Const(
+                formats | config.weights.bits << 16 | config.weights.mask << 23 | config.lanes << 24, 32
+            ),
             Address.MAX_K: Const(config.max_k, 32),
             Address.CONTROL: Cat(self.enable, self.soft_reset),
             Address.STATUS: self.status,

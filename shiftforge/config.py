@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from shiftforge.errors import InputError, NotBuiltError
@@ -50,7 +51,7 @@ class Config:
     activation, output : Format
         Format of the activations, and of what leaves on the output stream. Results that stay on chip are activations.
     weights : WeightCode
-        Width of the weight codes.
+        Width of the weight codes, and whether each has a mask bit (``array.mask``).
     max_k : int
         Longest dot product. Accumulators are sized from it, so that no sum can wrap.
     accumulator : str
@@ -120,8 +121,8 @@ class Config:
 
     @property
     def weight_word_bits(self) -> int:
-        """One weight word: the codes of all columns for one K index."""
-        return self.cols * self.weights.bits
+        """One weight word: the weight elements (code and mask bit) of all columns for one K index."""
+        return self.cols * self.weights.element_bits
 
     @property
     def parameter_word_bits(self) -> int:
@@ -143,6 +144,7 @@ class Config:
                 "accumulator": self.accumulator,
                 "overflow": self.overflow,
                 "k_bias_bits": self.k_bias_bits,
+                "mask": self.weights.mask,
             },
             "memory": {
                 "activation_words": self.activation_words,
@@ -156,10 +158,13 @@ class Config:
     def hash(self) -> int:
         """32-bit identity of the machine: SHA-256 of the resolved configuration, first four bytes, big-endian.
 
-        `overflow` is left out: it is a default of the driver, not a property of the machine.
+        `overflow` is left out: it is a default of the driver, not a property of the machine. So is `mask` where it is false: a
+        machine without masks is the same machine as before there were any.
         """
         resolved = self.to_dict()
         del resolved["array"]["overflow"]
+        if not self.weights.mask:
+            del resolved["array"]["mask"]
         text = json.dumps({"version": CONFIG_VERSION, **resolved}, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
@@ -189,10 +194,12 @@ _SECTIONS: dict[str, dict[str, type]] = {
         "accumulator": str,
         "overflow": str,
         "k_bias_bits": int,
+        "mask": bool,
     },
     "memory": {"activation_words": int, "weight_words": int, "parameter_words": int},
     "interface": {"stream_bits": int},
 }
+_KINDS = MappingProxyType({int: "an integer", str: "a string", bool: "true or false"})
 _REQUIRED = ("rows", "cols", "activation", "output", "weight_bits", "max_k")
 
 
@@ -213,9 +220,8 @@ def _checked(data: dict[str, object]) -> dict[str, int | str]:
             known = _SECTIONS[section]
             if key not in known:
                 raise InputError(f"key {section}.{key} is unknown{_nearest(key, list(known))}")
-            if not isinstance(value, known[key]) or isinstance(value, bool):
-                kind = "an integer" if known[key] is int else "a string"
-                raise InputError(f"{section}.{key} must be {kind}, not {value!r}")
+            if type(value) is not known[key]:  # not isinstance: True is no integer here
+                raise InputError(f"{section}.{key} must be {_KINDS[known[key]]}, not {value!r}")
             flat[key] = value
     for key in _REQUIRED:
         if key not in flat:
@@ -269,7 +275,7 @@ def from_dict(data: dict[str, object]) -> Config:
         cols=cols,
         activation=activation,
         output=format_named(str(flat["output"])),
-        weights=WeightCode(integer("weight_bits")),
+        weights=WeightCode(integer("weight_bits"), mask=bool(flat.get("mask", False))),
         max_k=max_k,
         accumulator="banked" if accumulator == "banked" else "aligned",
         overflow="inf" if overflow == "inf" else "saturate",

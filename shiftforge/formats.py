@@ -150,9 +150,18 @@ class WeightCode:
     """A zero-free power-of-two code of n bits: the MSB is the sign (1 = negative), the rest the exponent e.
 
     Value ``(-1)**s * 2**e`` with e in ``0..max_exponent`` (DenseShift, ICCV 2023, section 3). All ``2**n`` codes carry a value.
+
+    Parameters
+    ----------
+    bits : int
+        n: 2, 3 or 4.
+    mask : bool
+        Whether an element has one more bit above the code: 1 means that there is no product, whatever the code says. So zeros
+        can be expressed (S3-Shift, DeepShift, INQ, grouped layers).
     """
 
     bits: int
+    mask: bool = False
 
     def __post_init__(self) -> None:
         if self.bits not in WEIGHT_BITS:
@@ -170,6 +179,16 @@ class WeightCode:
     @property
     def sign_bit(self) -> int:
         return 1 << self.exponent_bits
+
+    @property
+    def element_bits(self) -> int:
+        """Width of one weight in memories and packets: the code, and the mask bit where there is one."""
+        return self.bits + self.mask
+
+    @property
+    def mask_bit(self) -> int:
+        """The bit that says "no product", and the element that stands for zero; 0 without a mask."""
+        return 1 << self.bits if self.mask else 0
 
 
 def format_named(name: str) -> Format:

@@ -29,7 +29,7 @@ def widths(config: Config) -> Ledger:
         ("lane steps per row", config.groups, "steps", "ceil(cols / lanes)"),
         ("tile drain", config.rows * config.groups, "cycles", "rows * steps"),
         ("activation word", config.activation_word_bits, "bits", "rows elements"),
-        ("weight word", config.weight_word_bits, "bits", "cols codes"),
+        ("weight word", config.weight_word_bits, "bits", "cols codes, each with its mask bit where there is one"),
         ("parameter word", config.parameter_word_bits, "bits", "lanes pairs of fp32"),
         ("activation memory", config.activation_words * config.activation_word_bits, "bits", "both halves"),
         ("weight memory", config.weight_words * config.weight_word_bits, "bits", "both halves"),

@@ -193,6 +193,7 @@ def _macro_groups(config: Config) -> Iterator[tuple[str, list[tuple[str, str]]]]
             ("ROWS", f"{config.rows}u"),
             ("COLS", f"{config.cols}u"),
             ("WEIGHT_BITS", f"{config.weights.bits}u"),
+            ("WEIGHT_ELEMENT_BITS", f"{config.weights.element_bits}u"),
             ("MAX_K_VALUE", f"{config.max_k}u"),
             ("STREAM_BITS", f"{config.stream_bits}u"),
             ("ACTIVATION_WORDS", f"{config.activation_words}u"),

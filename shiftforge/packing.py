@@ -1,4 +1,5 @@
-"""Packing of weight codes: little-endian, the lowest index in the lowest bits (contract, section 1).
+"""Packing of weight elements (codes, with a mask bit above where there is one): little-endian, the lowest index in the lowest
+bits (contract, section 1).
 
 NumPy only, shared by the driver and the golden model.
 
@@ -15,19 +16,19 @@ from shiftforge.errors import InputError
 from shiftforge.formats import WeightCode
 
 
-def packed_bytes(count: int, bits: int) -> int:
-    """Bytes that hold ``count`` codes of ``bits`` bits."""
-    return (count * WeightCode(bits).bits + 7) // 8
+def packed_bytes(count: int, bits: int, *, mask: bool = False) -> int:
+    """Bytes that hold ``count`` codes of ``bits`` bits, each with a mask bit or not."""
+    return (count * WeightCode(bits, mask).element_bits + 7) // 8
 
 
-def pack_codes(codes: npt.ArrayLike, bits: int) -> npt.NDArray[np.uint8]:
+def pack_codes(codes: npt.ArrayLike, bits: int, *, mask: bool = False) -> npt.NDArray[np.uint8]:
     """Pack codes along the last axis; each row is padded with zero bits to whole bytes.
 
-    ``codes`` has shape (..., n), values ``0..2**bits - 1``; the result has shape (..., packed_bytes(n, bits)).
-    ``InputError`` names the first code out of range.
+    ``codes`` has shape (..., n), values ``0..2**bits - 1`` (with ``mask`` one bit more); the result has shape
+    (..., packed_bytes(n, bits)). ``InputError`` names the first code out of range.
     """
     array = np.asarray(codes)
-    width = WeightCode(bits).bits
+    width = WeightCode(bits, mask).element_bits
     if array.ndim == 0 or array.dtype.kind not in "iu":
         raise InputError(f"weight codes must be an integer array, not {array.dtype} of shape {array.shape}")
     bad = (array < 0) | (array >> width != 0)
@@ -38,19 +39,18 @@ def pack_codes(codes: npt.ArrayLike, bits: int) -> npt.NDArray[np.uint8]:
     return np.packbits(planes.reshape(*array.shape[:-1], -1), axis=-1, bitorder="little")
 
 
-def unpack_codes(data: npt.ArrayLike, bits: int, count: int) -> npt.NDArray[np.uint8]:
+def unpack_codes(data: npt.ArrayLike, bits: int, count: int, *, mask: bool = False) -> npt.NDArray[np.uint8]:
     """The inverse of :func:`pack_codes`: the first ``count`` codes of each row of bytes (..., packed_bytes(count, bits)).
 
     ``InputError`` when the rows have another length, or when a padding bit is not zero.
     """
     array = np.asarray(data)
-    width = WeightCode(bits).bits
+    width = WeightCode(bits, mask).element_bits
     if array.ndim == 0 or array.dtype != np.uint8:
         raise InputError(f"packed weights must be an array of uint8, not {array.dtype} of shape {array.shape}")
-    if array.shape[-1] != packed_bytes(count, width):
-        raise InputError(
-            f"packed weights must have {packed_bytes(count, width)} bytes for {count} codes, not {array.shape[-1]}"
-        )
+    size = packed_bytes(count, bits, mask=mask)
+    if array.shape[-1] != size:
+        raise InputError(f"packed weights must have {size} bytes for {count} codes, not {array.shape[-1]}")
     stream = np.unpackbits(array, axis=-1, bitorder="little")
     if stream[..., count * width :].any():
         raise InputError("padding bits of packed weights must be 0, not 1")

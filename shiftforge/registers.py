@@ -114,7 +114,7 @@ REGISTERS = (
         "FORMATS",
         Address.FORMATS,
         "ro",
-        "activation format index in bits 7:0, output format index in bits 15:8, weight bits in 23:16, lanes in 31:24",
+        "activation format index in bits 7:0, output format index in bits 15:8, weight bits in 22:16, masks in 23, lanes in 31:24",
     ),
     Register("MAX_K", Address.MAX_K, "ro", "longest dot product"),
     Register("CONTROL", Address.CONTROL, "rw", "bit 0 enable (reset value 1), bit 1 soft reset (clears itself)"),

@@ -139,6 +139,8 @@ class Accelerator:
 
         Parameters
         ----------
+        w_codes : uint8 array (K, N)
+            With `Config.weights.mask` an element whose mask bit is set is a weight of zero.
         exponent_bias : int
             Every weight is multiplied by 2**exponent_bias, -128..127.
         overflow : str or None
@@ -163,11 +165,10 @@ class Accelerator:
             raise InputError(f"exponent_bias must be -128..127, not {exponent_bias!r}")
         if w_codes.ndim != 2 or w_codes.dtype != np.uint8 or 0 in w_codes.shape:
             raise InputError(f"weights must be a uint8 matrix (K, N), not {w_codes.dtype} of shape {w_codes.shape}")
-        if int(w_codes.max()) >> self.config.weights.bits:
-            index = tuple(int(i) for i in np.argwhere(w_codes >> self.config.weights.bits)[0])
-            raise InputError(
-                f"weight code at {index} must have {self.config.weights.bits} bits, not the value {int(w_codes[index])}"
-            )
+        bits = self.config.weights.element_bits
+        if int(w_codes.max()) >> bits:
+            index = tuple(int(i) for i in np.argwhere(w_codes >> bits)[0])
+            raise InputError(f"weight code at {index} must have {bits} bits, not the value {int(w_codes[index])}")
         self._check_operand("the activations", x_codes, w_codes.shape[0])
         return StreamLayer("gemm", w_codes, exponent_bias, saturate=overflow == "saturate")
 

@@ -88,13 +88,13 @@ def pack_activations(config: Config, codes: Codes) -> bytes:
 
 
 def pack_weights(config: Config, codes: NDArray[np.uint8]) -> bytes:
-    """Weight words of codes (K, N): tile by tile, ``k_words * rows`` words each; codes past K or N are 0 (and not used)."""
+    """Weight words of elements (K, N): tile by tile, ``k_words * rows`` words each; those past K or N are 0 (and not used)."""
     k, n = codes.shape
     depth, tiles = k_words(config, k) * config.rows, n_tiles(config, n)
     padded = np.zeros((depth, tiles * config.cols), np.uint8)
     padded[:k, :n] = codes
     by_tile = padded.reshape(depth, tiles, config.cols).transpose(1, 0, 2).reshape(tiles * depth, config.cols)
-    return _padded_words(pack_codes(by_tile, config.weights.bits), config.weight_word_bits)
+    return _padded_words(pack_codes(by_tile, config.weights.bits, mask=config.weights.mask), config.weight_word_bits)
 
 
 def pack_parameters(config: Config, scale: NDArray[np.float32], bias: NDArray[np.float32]) -> bytes:

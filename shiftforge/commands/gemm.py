@@ -9,7 +9,8 @@ from shiftforge.commands.shared import add_backend, add_overflow, check_output, 
 _TEXT = """\
 Multiplies X (M, K) by W (K, N). Each value of X is rounded once, from its own dtype, to the activation format (integer
 formats refuse fractions and values out of range); each weight must be a power of two, positive or negative, of the window
-2^b .. 2^(b + max), with b the exponent bias. Each exact sum is rounded once to the output format.
+2^b .. 2^(b + max), with b the exponent bias, or zero where the configuration has array.mask = true. Each exact sum is rounded
+once to the output format.
 Writes Y (M, N) as raw bits in unsigned integers, or as float32 values with --float."""
 _EXAMPLE = """\
 shiftforge gemm --config examples/tiny.toml --acts X.npy --weights W.npy --out Y.npy --backend rtl"""
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         x_codes = encode(config.activation, x, overflow) if floats else encode_exact_integers(config.activation, x)
     except InputError as error:
         raise InputError(f"acts: {error}") from None
-    w_codes = encode_weights(w, config.weights.bits, args.exponent_bias)
+    w_codes = encode_weights(w, config.weights.bits, args.exponent_bias, mask=config.weights.mask)
     check_output(args.out)
 
     progress = Progress()

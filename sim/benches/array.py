@@ -33,7 +33,7 @@ def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
     values = {
         "x_out": bits(state.x_out, config.activation.fixed_bits),
         "token_out": bits(state.token_out, 3),
-        "w_out": bits(state.w_out, config.weights.bits),
+        "w_out": bits(state.w_out, config.weights.element_bits),
         "addend": bits(state.addend, config.product_bits),
         "negate": bits(state.negate, 1),
         "acc": bits(state.acc, config.accumulator_bits),
@@ -53,7 +53,7 @@ def stimulus(config: Config, seed: int) -> ArrayInput:
     tiles = [
         (
             rng.integers(0, 1 << config.activation.bits, (config.rows, int(k))).astype(np.uint32),
-            rng.integers(0, 1 << config.weights.bits, (int(k), config.cols)).astype(np.uint8),
+            rng.integers(0, 1 << config.weights.element_bits, (int(k), config.cols)).astype(np.uint8),
         )
         for k in depths
     ]
@@ -70,7 +70,7 @@ async def every_register_of_every_pe(dut) -> None:
     config = from_dict(cast("dict[str, object]", parameters["config"]))
     given = stimulus(config, cast("int", parameters["seed"]))
     trace = Array(config).trace(given)
-    rows, cols, bits = config.rows, config.cols, config.weights.bits
+    rows, cols, bits = config.rows, config.cols, config.weights.element_bits
     floats = bool(config.activation.flag_bits)
 
     def drive(t: int) -> None:

@@ -28,7 +28,7 @@ async def every_register(dut) -> None:
     codes = np.where(rng.random(cycles) < 0.5, rng.choice(edges, cycles), rng.integers(0, 1 << fmt.bits, cycles))
     x, special = row_edge(fmt, codes.astype(np.uint32))
     token = rng.integers(0, 8, cycles).astype(np.uint8) | np.where(rng.random(cycles) < 0.7, TOKEN_VALID, 0)
-    w = rng.integers(0, 1 << config.weights.bits, cycles).astype(np.uint8)
+    w = rng.integers(0, 1 << config.weights.element_bits, cycles).astype(np.uint8)
 
     names = register_names(config)
     model = PE(config)

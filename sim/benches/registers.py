@@ -36,7 +36,7 @@ def constants(config: Config) -> dict[Address, int]:
         Address.VERSION: VERSION_VALUE,
         Address.CONFIG_HASH: config.hash,
         Address.SHAPE: config.rows | config.cols << 16,
-        Address.FORMATS: formats | config.weights.bits << 16 | config.lanes << 24,
+        Address.FORMATS: formats | config.weights.bits << 16 | config.weights.mask << 23 | config.lanes << 24,
         Address.MAX_K: config.max_k,
     }
 

@@ -66,7 +66,7 @@ def a_script(config: Config, rng: np.random.Generator) -> Tape:
         (5, config.max_k, 3),
     ]:
         x = rng.integers(0, 1 << config.activation.bits, (m, k)).astype(storage_dtype(config.activation))
-        w = rng.integers(0, 1 << config.weights.bits, (k, n)).astype(np.uint8)
+        w = rng.integers(0, 1 << config.weights.element_bits, (k, n)).astype(np.uint8)
         device.gemm(x, w, exponent_bias=int(rng.integers(-2, 3)))
     widths = (config.max_k, min(config.cols + 1, config.max_k), config.cols)
     program = assemble(_network(config, rng, widths), config)
@@ -199,7 +199,7 @@ async def register_file(dut) -> None:
         Address.VERSION: VERSION_VALUE,
         Address.CONFIG_HASH: config.hash,
         Address.SHAPE: config.rows | config.cols << 16,
-        Address.FORMATS: formats | config.weights.bits << 16 | config.lanes << 24,
+        Address.FORMATS: formats | config.weights.bits << 16 | config.weights.mask << 23 | config.lanes << 24,
         Address.MAX_K: config.max_k,
         Address.CONTROL: int(Control.ENABLE),
         Address.STATUS: 0,

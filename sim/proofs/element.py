@@ -14,13 +14,18 @@ MAX_KS = (1, 3, 1024, 65536)
 
 
 def config_for(
-    activation: str, weight_bits: int, max_k: int = 1024, output: str | None = None, stream_bits: int = 64
+    activation: str,
+    weight_bits: int,
+    max_k: int = 1024,
+    output: str | None = None,
+    stream_bits: int = 64,
+    *,
+    mask: bool = False,
 ) -> Config:
     """A 2x2 array of that kind; its size is nothing that these units see."""
     array: dict[str, object] = {"rows": 2, "cols": 2, "activation": activation, "output": output or activation}
-    return from_dict(
-        {"array": {**array, "weight_bits": weight_bits, "max_k": max_k}, "interface": {"stream_bits": stream_bits}}
-    )
+    array |= {"weight_bits": weight_bits, "max_k": max_k, "mask": mask}
+    return from_dict({"array": array, "interface": {"stream_bits": stream_bits}})
 
 
 def magnitude_of(m: Module, fmt: Format, code: Value) -> Signal:
@@ -72,10 +77,10 @@ def product_of(m: Module, x: Value, w: Value, exponent_bits: int, width: int) ->
     return product
 
 
-def pe_script(name: str, weight_bits: int) -> Script:
+def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     """`PE` as a state machine: the accumulator is the running sum of exact products, whatever comes when; the capture is
-    the reading of it, with the flags of just this dot product."""
-    config = config_for(name, weight_bits)
+    the reading of it, with the flags of just this dot product. A masked product is none, whatever its operands."""
+    config = config_for(name, weight_bits, mask=mask)
     m = Module()
     unit = PE(config)
     m.submodules.unit = unit
@@ -90,13 +95,15 @@ def pe_script(name: str, weight_bits: int) -> Script:
     product_width = config.product_bits + 1  # x may be -2**(n - 1), which a row edge never gives for a float
     exact = product_of(m, x.as_signed(), w, config.weights.exponent_bits, product_width)
     valid, first, last = token[0], token[1], token[2]
+    sign, masked = w[weight_bits - 1], w[weight_bits:].any() if mask else Const(0, 1)
 
     product = Signal(signed(product_width), reset_less=True)
-    valid_1, first_1, last_1 = Signal(), Signal(), Signal()
+    valid_1, first_1, last_1, masked_1 = Signal(), Signal(), Signal(), Signal(reset_less=True)
     spec_sum = Signal(config.accumulator_bits)
     done = Signal()
     m.d.sync += [product.eq(exact), valid_1.eq(valid), first_1.eq(first), last_1.eq(last), done.eq(valid_1 & last_1)]
-    with m.If(valid_1):
+    m.d.sync += masked_1.eq(masked)
+    with m.If(valid_1 & ~masked_1):
         m.d.sync += spec_sum.eq(spec_sum + product)
     spec_capture = Signal(1 + config.accumulator_bits)
     m.d.sync += spec_capture.eq(Mux(done, Cat(Const(1, 1), spec_sum), 0))
@@ -111,15 +118,16 @@ def pe_script(name: str, weight_bits: int) -> Script:
 
     # The unit's registers are those of the specification, so that the induction starts from no state that cannot be.
     link, negate = Signal(config.product_bits, name="spec_addend"), Signal(name="spec_negate", reset_less=True)
-    m.d.sync += negate.eq(w[-1])
+    m.d.sync += negate.eq(sign)
     m.d.comb += link.eq(product - negate)
     equal = [("acc", "spec_sum"), ("addend", "spec_addend"), ("negate", "spec_negate"), ("last_2", "done")]
 
     flag_bits = config.activation.flag_bits
     if flag_bits:
         special = Value.cast(unit.special)
-        negative = (special[2] ^ w[-1]) if flag_bits == 3 else Const(0, 1)
-        seen = special[0] if flag_bits == 1 else Cat(special[0], special[1] & ~negative, special[1] & negative)
+        negative = (special[2] ^ sign) if flag_bits == 3 else Const(0, 1)
+        marks = special[0] if flag_bits == 1 else Cat(special[0], special[1] & ~negative, special[1] & negative)
+        seen = Mux(masked, 0, marks)
         now, spec_flags, spec_flags_out = (
             Signal(flag_bits, name=label, reset_less=label != "spec_flags_out")
             for label in ("spec_now", "spec_flags", "spec_flags_out")
@@ -197,6 +205,11 @@ _PE_MUTANTS = (
     Mutant(_PE, "last_2.eq(token.valid & token.last)", "last_2.eq(token.last)"),
     Mutant(_PE, 'self.w_out.eq(register(m, self.w, "w_held"))', "self.w_out.eq(self.w)"),
 )
+_PE_MASK = (
+    Mutant(_PE, "token.valid & ~self.w_out[code.bits]", "token.valid"),
+    Mutant(_PE, "last_2.eq(token.valid & token.last)", "last_2.eq(enable & token.last)"),
+)
+_PE_MASK_FLAGS = Mutant(_PE, "self.special.nan & ~self.w[code.bits]", "self.special.nan")
 _PE_FLAGS = Mutant(_PE, "Mux(token.first, 0, flags.as_value())", "flags.as_value()")
 _WRAP_MUTANT = Mutant(
     "shiftforge/config.py", "(largest * self.max_k).bit_length() + 1", "(largest * self.max_k).bit_length()"
@@ -214,6 +227,12 @@ def element_proofs() -> list[Proof]:
                 lambda name=name: row_edge_script(name),
                 _EDGE_MUTANTS[flag_bits],
                 fast=name != "int16",
+            )
+        )
+        masks = (*_PE_MASK, _PE_MASK_FLAGS) if flag_bits else _PE_MASK
+        found.append(
+            Proof(
+                f"PE {name} w3 masked", lambda name=name: pe_script(name, 3, mask=True), masks, fast=name == "fp8_e4m3"
             )
         )
         for bits in WEIGHT_BITS:

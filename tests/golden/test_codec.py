@@ -202,7 +202,11 @@ def test_weights_of_any_dtype(dtype):
 @pytest.mark.parametrize(
     "values, bias, bad",
     [
-        ([[1, 2], [0, 1]], 0, "weight at index (1, 0) must be ±2**e with e in 0..3 for 3 bits, not 0"),
+        (
+            [[1, 2], [0, 1]],
+            0,
+            "weight at index (1, 0) must be ±2**e with e in 0..3 for 3 bits, not 0; set array.mask = true for weights of zero",
+        ),
         ([1.0, 3.0], 0, "weight at index (1,) must be ±2**e with e in 0..3 for 3 bits, not 3.0"),
         ([16], 0, "weight at index (0,) must be ±2**e with e in 0..3 for 3 bits, not 16"),
         ([-0.5], 0, "weight at index (0,) must be ±2**e with e in 0..3 for 3 bits, not -0.5"),

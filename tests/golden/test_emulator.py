@@ -27,7 +27,9 @@ from shiftforge.registers import Error, Flag, Status
 from shiftforge.transport import Transport
 
 
-def config(rows=2, cols=3, activation="fp16", output="fp32", weight_bits=3, max_k=20, **interface) -> Config:
+def config(
+    rows=2, cols=3, activation="fp16", output="fp32", weight_bits=3, max_k=20, mask=False, **interface
+) -> Config:
     return from_dict(
         {
             "array": {
@@ -36,6 +38,7 @@ def config(rows=2, cols=3, activation="fp16", output="fp32", weight_bits=3, max_
                 "activation": activation,
                 "output": output,
                 "weight_bits": weight_bits,
+                "mask": mask,
                 "max_k": max_k,
             },
             "interface": interface,
@@ -91,7 +94,7 @@ class Host:
         padded = np.ones((depth, tiles * cols), np.int64)
         padded[:k, :n] = w
         words = padded.reshape(depth, tiles, cols).transpose(1, 0, 2).reshape(-1, cols)
-        assert self.send(Opcode.WEIGHTS, pack_words(words, self.config.weights.bits), address) == []
+        assert self.send(Opcode.WEIGHTS, pack_words(words, self.config.weights.element_bits), address) == []
 
     def parameters(self, scale: np.ndarray, bias: np.ndarray, address: int = 0) -> None:
         cols, lanes, groups = self.config.cols, self.config.lanes, self.config.groups
@@ -157,11 +160,12 @@ def test_a_product_of_any_format_and_shape(name: str, shape: tuple[int, int]) ->
     rng = np.random.default_rng([*map(ord, name), *shape])
     for weight_bits in (2, 3, 4):
         for stream_bits in (32, 64, 128):
-            host = Host(config(*shape, activation=name, output=name, weight_bits=weight_bits, stream_bits=stream_bits))
+            mask = stream_bits == 64
+            host = Host(config(*shape, name, name, weight_bits, mask=mask, stream_bits=stream_bits))
             fmt = host.config.activation
             m, k, n = (int(v) for v in rng.integers(1, (8, 20, 11)))
             x = rng.integers(0, 1 << fmt.bits, (m, k)).astype(np.uint32)
-            w = rng.integers(0, 1 << weight_bits, (k, n)).astype(np.uint8)
+            w = rng.integers(0, 1 << host.config.weights.element_bits, (k, n)).astype(np.uint8)
             bias = int(rng.integers(-8, 8))
             host.configure()
             host.activations(x)

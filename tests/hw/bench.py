@@ -16,12 +16,13 @@ def a_config(
     max_k: int = 21,
     stream_bits: int = 64,
     words: int = 0,
+    mask: bool = False,
 ) -> Config:
     """A configuration; `words` is the depth of all three memories, 0 the default depths."""
     array = {"rows": rows, "cols": cols, "activation": activation, "output": output, "weight_bits": weight_bits}
     memory = dict.fromkeys(("activation_words", "weight_words", "parameter_words"), words) if words else {}
     return from_dict(
-        {"array": {**array, "max_k": max_k}, "memory": memory, "interface": {"stream_bits": stream_bits}},
+        {"array": {**array, "max_k": max_k, "mask": mask}, "memory": memory, "interface": {"stream_bits": stream_bits}},
     )
 
 

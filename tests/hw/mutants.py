@@ -23,6 +23,8 @@ E4M3 = a_config(1, 1, "fp8_e4m3")
 ONE_ROW = a_config(1, 7, max_k=3)
 EIGHT_ROWS = a_config(8, 13)
 WIDE_STEPS = a_config(9, 15, output="fp32")
+MASKED = a_config(1, 1, "fp16", mask=True)
+MASKED_ARRAY = a_config(2, 3, mask=True)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ FAULTS = (
     Fault("pe.py", "pe", "negative = self.special.negative ^ sign", "negative = self.special.negative"),
     Fault("pe.py", "pe", "last_2.eq(token.valid & token.last)", "last_2.eq(token.last)"),
     Fault("pe.py", "pe", "m.d.sync += self.capture.eq(0)", "m.d.sync += self.capture.valid.eq(0)"),
+    # PE with masks: the accumulator, each flag, the slot's own token
+    Fault("pe.py", "pe", "token.valid & ~self.w_out[code.bits]", "token.valid & ~self.w[code.bits]", MASKED),
+    Fault("pe.py", "pe", "token.valid & ~self.w_out[code.bits]", "token.valid", MASKED),
+    Fault("pe.py", "pe", "self.special.nan & ~self.w[code.bits]", "self.special.nan", MASKED),
+    Fault("pe.py", "pe", "self.special.inf & ~self.w[code.bits]", "self.special.inf", MASKED),
+    Fault("pe.py", "pe", "last_2.eq(token.valid & token.last)", "last_2.eq(enable & token.last)", MASKED),
+    Fault("pe.py", "pe", "token.valid & ~self.w_out[code.bits]", "token.valid & ~self.w_out[code.bits - 1]", MASKED_ARRAY),
     # row edge: subnormals, shifts, negation, specials
     Fault("row_edge.py", "row_edge", "Mux(field.any(), field - 1, 0)", "field - 1"),
     Fault("row_edge.py", "row_edge", "Cat(fraction, field.any())", "Cat(fraction, 1)"),

@@ -19,7 +19,7 @@ GRID = [(*shape, name) for shape in [*SHAPES, (1, 5), (5, 1)] for name in HARDWA
 SLOW = [(*case, (2, 3, 4)[i % 3]) for i, case in enumerate(GRID)]  # 6 shapes x 5 formats, the weight bits in turn
 
 
-def a_config(rows: int, cols: int, activation: str, weight_bits: int, max_k: int = 21) -> Config:
+def a_config(rows: int, cols: int, activation: str, weight_bits: int, max_k: int = 21, *, mask: bool = False) -> Config:
     return from_dict(
         {
             "array": {
@@ -29,6 +29,7 @@ def a_config(rows: int, cols: int, activation: str, weight_bits: int, max_k: int
                 "output": "fp32",
                 "weight_bits": weight_bits,
                 "max_k": max_k,
+                "mask": mask,
             }
         }
     )
@@ -57,10 +58,15 @@ def test_every_register_of_every_pe(rows, cols, activation, weight_bits, tmp_pat
     run_array(a_config(rows, cols, activation, weight_bits), tmp_path)
 
 
+def test_every_register_of_every_pe_with_masks(tmp_path):
+    run_array(a_config(3, 2, "fp16", 2, mask=True), tmp_path)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("mask", [False, True])
 @pytest.mark.parametrize("rows, cols, activation, weight_bits", SLOW)
-def test_every_register_of_every_pe_for_every_format(rows, cols, activation, weight_bits, tmp_path):
-    run_array(a_config(rows, cols, activation, weight_bits), tmp_path, seed=2)
+def test_every_register_of_every_pe_for_every_format(rows, cols, activation, weight_bits, mask, tmp_path):
+    run_array(a_config(rows, cols, activation, weight_bits, mask=mask), tmp_path, seed=2)
 
 
 @pytest.mark.slow
@@ -85,10 +91,11 @@ def test_the_pe(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mask", [False, True])
 @pytest.mark.parametrize("weight_bits", [2, 3, 4])
 @pytest.mark.parametrize("activation", HARDWARE_FORMATS)
-def test_the_pe_for_every_format(activation, weight_bits, tmp_path):
-    check_pe(a_config(1, 1, activation, weight_bits), tmp_path, cycles=20000, seed=2)
+def test_the_pe_for_every_format(activation, weight_bits, mask, tmp_path):
+    check_pe(a_config(1, 1, activation, weight_bits, mask=mask), tmp_path, cycles=20000, seed=2)
 
 
 def check_pe(config: Config, folder: Path, cycles: int = 2000, seed: int = 1) -> None:

@@ -58,14 +58,25 @@ def test_half_of_each_memory_holds_a_tile_of_max_k(rows: int, max_k: int) -> Non
 def test_the_hash_names_the_machine_and_not_the_driver() -> None:
     assert make().hash == make().hash
     assert make(overflow="saturate").hash == make().hash
-    others = [make(rows=4), make(output="fp32"), make(weight_bits=2), make(max_k=1023)]
-    assert len({make().hash, *(other.hash for other in others)}) == 5
+    others = [make(rows=4), make(output="fp32"), make(weight_bits=2), make(max_k=1023), make(mask=True)]
+    assert len({make().hash, *(other.hash for other in others)}) == 6
+
+
+def test_a_mask_widens_the_weights_and_nothing_else() -> None:
+    plain, masked = make(), make(mask=True)
+    assert make(mask=False) == plain
+    assert (plain.weights.element_bits, masked.weights.element_bits) == (3, 4)
+    assert (plain.weight_word_bits, masked.weight_word_bits) == (24, 32)
+    assert masked.accumulator_bits == plain.accumulator_bits
+    assert masked.to_dict()["array"]["mask"] is True
+    # The machine without masks keeps the identity that it had before there were masks.
+    assert plain.hash == 0x7614C8EA
 
 
 def test_what_is_resolved_reads_back() -> None:
-    config = make(activation="int8", output="fp32")
-    resolved: dict[str, object] = {**config.to_dict()}
-    assert from_dict(resolved) == config
+    for config in (make(activation="int8", output="fp32"), make(mask=True)):
+        resolved: dict[str, object] = {**config.to_dict()}
+        assert from_dict(resolved) == config
 
 
 @pytest.mark.parametrize(
@@ -79,6 +90,8 @@ def test_what_is_resolved_reads_back() -> None:
         ({"rows": "8"}, "array.rows must be an integer, not '8'"),
         ({"rows": True}, "array.rows must be an integer, not True"),
         ({"activation": 16}, "array.activation must be a string, not 16"),
+        ({"mask": 1}, "array.mask must be true or false, not 1"),
+        ({"mask": "yes"}, "array.mask must be true or false, not 'yes'"),
         (
             {"activation": "fp12"},
             "format must be one of fp32, fp16, bf16, fp8_e5m2, fp8_e4m3, int8, int16, not 'fp12'",

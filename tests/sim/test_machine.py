@@ -27,11 +27,14 @@ MACHINES = {
 FAST = ("2x3",)
 
 
-def machine(name: str) -> Config:
+def machine(name: str, *, mask: bool = False) -> Config:
     rows, cols, activation, output, weight_bits, max_k, stream_bits = MACHINES[name]
     array = {"rows": rows, "cols": cols, "activation": activation, "output": output}
     return from_dict(
-        {"array": {**array, "weight_bits": weight_bits, "max_k": max_k}, "interface": {"stream_bits": stream_bits}}
+        {
+            "array": {**array, "weight_bits": weight_bits, "max_k": max_k, "mask": mask},
+            "interface": {"stream_bits": stream_bits},
+        }
     )
 
 
@@ -98,6 +101,13 @@ def test_random_programs(name, folder, rtl_cache):
         run(machine(name), folder, rtl_cache, seed)
 
 
+@pytest.mark.parametrize("name", FAST)
+def test_random_programs_with_masks(name, folder, rtl_cache):
+    """Half of the random weight elements have their mask bit set."""
+    for seed in range(50, 60):
+        run(machine(name, mask=True), folder, rtl_cache, seed)
+
+
 def test_a_slow_sink_fills_the_output_fifo(folder, rtl_cache):
     """The drain waits for room, the tiles wait for the drain, and every result still comes once."""
     config = machine("2x3")
@@ -117,10 +127,11 @@ def test_a_slow_sink_fills_the_output_fifo(folder, rtl_cache):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mask", [False, True])
 @pytest.mark.parametrize("name", MACHINES)
-def test_many_random_programs(name, folder, rtl_cache):
-    for seed in range(1000, 1150):
-        run(machine(name), folder, rtl_cache, seed, broken=0.3 if seed % 2 else 0.0)
+def test_many_random_programs(name, mask, folder, rtl_cache):
+    for seed in range(1000, 1050 if mask else 1150):
+        run(machine(name, mask=mask), folder, rtl_cache, seed, broken=0.3 if seed % 2 else 0.0)
 
 
 def test_transfers_one_packet_at_a_time(folder, rtl_cache):

@@ -11,7 +11,9 @@ from shiftforge.graph import Graph, Input, Linear, Node
 ACTIVATIONS = (Activation.relu(), Activation.leaky(3), Activation.clamp(-1.0, 6.0), Activation.none())
 
 
-def config_of(rows=3, cols=5, activation="fp16", output="fp16", bits=3, max_k=40, stream_bits=64, **memory) -> Config:
+def config_of(
+    rows=3, cols=5, activation="fp16", output="fp16", bits=3, max_k=40, stream_bits=64, mask=False, **memory
+) -> Config:
     array = {
         "rows": rows,
         "cols": cols,
@@ -19,6 +21,7 @@ def config_of(rows=3, cols=5, activation="fp16", output="fp16", bits=3, max_k=40
         "output": output,
         "weight_bits": bits,
         "max_k": max_k,
+        "mask": mask,
     }
     return from_dict({"array": array, "memory": memory, "interface": {"stream_bits": stream_bits}})
 

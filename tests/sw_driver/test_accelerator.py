@@ -19,7 +19,7 @@ from sw_driver.accelerator import Accelerator
 from sw_driver.layout import storage_dtype
 
 
-def config_of(rows=3, cols=5, activation="fp16", output="fp16", bits=3, max_k=40, **memory) -> Config:
+def config_of(rows=3, cols=5, activation="fp16", output="fp16", bits=3, max_k=40, mask=False, **memory) -> Config:
     array = {
         "rows": rows,
         "cols": cols,
@@ -27,13 +27,14 @@ def config_of(rows=3, cols=5, activation="fp16", output="fp16", bits=3, max_k=40
         "output": output,
         "weight_bits": bits,
         "max_k": max_k,
+        "mask": mask,
     }
     return from_dict({"array": array, "memory": memory})
 
 
 def operands(config, rng, m, k, n):
     x = rng.integers(0, 1 << config.activation.bits, (m, k)).astype(storage_dtype(config.activation))
-    return x, rng.integers(0, 1 << config.weights.bits, (k, n)).astype(np.uint8)
+    return x, rng.integers(0, 1 << config.weights.element_bits, (k, n)).astype(np.uint8)
 
 
 def check(config, accelerator, x, w, **options):
@@ -46,9 +47,12 @@ def check(config, accelerator, x, w, **options):
 
 
 @pytest.mark.parametrize("activation", FORMATS)
-@pytest.mark.parametrize("rows, cols", [(1, 1), (3, 5), (8, 8), (16, 4)])
-def test_gemm_equals_the_golden_product(rows, cols, activation):
-    config = config_of(rows, cols, activation, "fp16" if activation.startswith("int") else activation)
+@pytest.mark.parametrize(
+    "rows, cols, bits, mask", [(1, 1, 3, False), (3, 5, 4, True), (8, 8, 3, False), (16, 4, 2, True)]
+)
+def test_gemm_equals_the_golden_product(rows, cols, bits, mask, activation):
+    output = "fp16" if activation.startswith("int") else activation
+    config = config_of(rows, cols, activation, output, bits, mask=mask)
     accelerator = Accelerator(EmulatorTransport(config), config)
     rng = np.random.default_rng(rows * 100 + cols)
     for m, k, n in [(1, 1, 1), (rows, 40, cols), (7, 13, 11), (rows + 1, rows, cols + 1), (29, 39, 2)]:

@@ -34,9 +34,11 @@ def test_activation_words(rows, cols, bits, activation):
             assert bits_of(payload, p * words + i // rows, stride, i % rows * width, width) == expected
 
 
+@pytest.mark.parametrize("mask", [False, True])
 @pytest.mark.parametrize("rows, cols, bits", SHAPES)
-def test_weight_words(rows, cols, bits):
-    config = config_of(rows, cols, bits=bits)
+def test_weight_words(rows, cols, bits, mask):
+    config = config_of(rows, cols, bits=bits, mask=mask)
+    bits += mask
     rng = np.random.default_rng(cols)
     k, n = 7, 2 * cols + 1
     codes = rng.integers(0, 1 << bits, (k, n)).astype(np.uint8)

@@ -26,6 +26,17 @@ def test_integers_exactly(backend, operands, shiftforge):
     assert (told["m"], told["k"], told["n"], told["flags"]) == (5, 7, 3, [])
 
 
+@pytest.mark.parametrize("backend", ["golden", "rtl"])
+def test_weights_of_zero_with_a_mask(backend, operands, shiftforge):
+    Path("c.toml").write_text(Path("c.toml").read_text() + "mask = true\n")
+    x, w = operands
+    w = w * (np.arange(w.size).reshape(w.shape) % 3 != 1)
+    w[:, 2] = 0
+    np.save("W.npy", w)
+    assert shiftforge(*GEMM, backend)[0] == 0
+    np.testing.assert_array_equal(np.load("Y.npy").view(np.int16), x @ w.astype(np.int64))
+
+
 def test_both_back_ends_take_the_same_cycles(operands, shiftforge):
     told = [json.loads(shiftforge(*GEMM, backend, "--stalls", "3", "--json")[1]) for backend in ("golden", "rtl")]
     assert told[0]["cycles"] == told[1]["cycles"] > 0
@@ -66,7 +77,11 @@ BAD = [
     ("X.npy", np.zeros(7), "acts must be a matrix (M, K) without empty axes, not of shape (7,)"),
     ("X.npy", np.zeros((0, 7)), "acts must be a matrix (M, K) without empty axes, not of shape (0, 7)"),
     ("X.npy", np.zeros((5, 7), complex), "acts: values must be real numbers of at most 64 bits, not complex128"),
-    ("W.npy", np.zeros((7, 3)), "weight at index (0, 0) must be ±2**e with e in 0..1 for 2 bits, not 0.0"),
+    (
+        "W.npy",
+        np.zeros((7, 3)),
+        "weight at index (0, 0) must be ±2**e with e in 0..1 for 2 bits, not 0.0; set array.mask = true for weights of zero",
+    ),
     ("W.npy", np.full((7, 3), 3), "weight at index (0, 0) must be ±2**e with e in 0..1 for 2 bits, not 3"),
     ("W.npy", np.full((7, 3), 4.0), "weight at index (0, 0) must be ±2**e with e in 0..1 for 2 bits, not 4.0"),
     ("W.npy", np.full((7, 3), np.nan), "weight at index (0, 0) must be ±2**e with e in 0..1 for 2 bits, not nan"),
