@@ -21,6 +21,15 @@ PE = 3
 """From a PE's inputs to its capture register (aligned accumulator)."""
 COLUMN = 2
 """Column reader: subtract the previous reading, write the drain buffer."""
+BANKED_EDGE = 3
+"""Activation code and token to shifted significand, bank and what to do with it (banked accumulators)."""
+BANKED_PE = 2
+"""From a PE's inputs in a drain slot to its capture register (banked accumulators)."""
+BANKED_COLUMN = 3
+"""Column reader of banked accumulators: from a word's capture to its sum with the banks below, in the drain buffer."""
+BANK_SETTLE = 2
+"""Least distance of slots that may use the same bank of the same set other than product after product: a product and the drain
+slot after it, or a drain slot and the product after it."""
 DRAIN_READ = 2
 """From a drain step's buffer address to the lanes' sum input."""
 CREDIT = 2
@@ -40,6 +49,11 @@ def read_out(config: Config) -> int:
     while covered < config.rows:
         levels, covered = levels + 1, covered * 4
     return levels
+
+
+def drain_spacing(config: Config) -> int:
+    """Least distance of drain slots: the rows' words must not meet in a column, nor a row's next word its unfinished sum there."""
+    return max(config.rows, BANKED_COLUMN)
 
 
 def last_slot_to_first_write(config: Config) -> int:

@@ -1,0 +1,120 @@
+"""Column reader of banked accumulators: from the banks' words to finished sums, kept in a drain buffer of two tiles."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.banked_pe import banked_capture_layout
+from hw.column import sum_layout
+from hw.pe import flags_layout
+from shiftforge.banks import Banks
+from shiftforge.config import Config
+
+
+class BankedColumn(wiring.Component):
+    """Adds the banks' words of each row at their weights, and keeps the sums of two tiles, so that one drains while the next is
+    written.
+
+    Words come bank by bank from the lowest, and in each bank row by row. ``running = (running >> step) + word``: the `step` lowest
+    bits are then final and go to the drain buffer, the others wait in a small memory for the row's next word. The result is the
+    exact sum, as `hw.column.Column` has it for the aligned accumulator.
+
+    `timing.BANKED_COLUMN` cycles from a row's last word to its sum in the buffer; a row's words must be as far apart.
+
+    Members
+    -------
+    capture : In(banked_capture_layout)
+    set, row : In
+        Buffer address to read, combinational in the buffer; `read` holds it one cycle later.
+    read : Out(sum_layout)
+    tile : Out(1)
+        For one cycle when a tile's last row is in the buffer.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__(
+            {
+                "capture": In(banked_capture_layout(config)),
+                "set": In(1),
+                "row": In(range(max(config.rows, 2))),
+                "read": Out(sum_layout(config)),
+                "tile": Out(1),
+            }
+        )
+
+    @property
+    def module_name(self) -> str:
+        c, banks = self.config, Banks.of(self.config)
+        return f"sf_column_banked_{c.rows}x{banks.count}x{banks.step}_word{banks.word_bits}_sum{c.accumulator_bits}"
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, banks = self.config, Banks.of(self.config)
+        rows, step, flag_bits = config.rows, banks.step, config.activation.flag_bits
+
+        # ---- where the word belongs
+        row, set_ = Signal(range(max(rows, 2))), Signal()
+        bank = Signal(range(banks.count))
+        at_last_row, at_last_bank = row == rows - 1, bank == banks.count - 1
+        with m.If(self.capture.valid):
+            m.d.sync += row.eq(Mux(at_last_row, 0, row + 1))
+            with m.If(at_last_row):
+                m.d.sync += bank.eq(bank + 1)  # a power of two of them
+                with m.If(at_last_bank):
+                    m.d.sync += set_.eq(~set_)
+
+        # ---- read, add, write: three registers from a word to the memories
+        running_bits = banks.running_bits - step
+        m.submodules.running = running = memory.Memory(shape=flag_bits + running_bits, depth=max(rows, 2), init=[])
+        old, keep = running.read_port(domain="comb"), running.write_port()
+        m.d.comb += old.addr.eq(row)
+        before = Signal(flag_bits + running_bits, reset_less=True)
+        m.d.sync += before.eq(old.data)
+        with m.If(bank == 0):
+            m.d.sync += before.eq(0)
+        word = Signal(self.capture.word.shape(), reset_less=True)
+        flags_1 = Signal(flags_layout(config), reset_less=True)
+        valid_1, valid_2, last_1, last_2 = Signal(), Signal(), Signal(), Signal()
+        bank_1, bank_2 = Signal(banks.count, reset_less=True), Signal(banks.count, reset_less=True)
+        row_1, row_2 = Signal(row.shape(), reset_less=True), Signal(row.shape(), reset_less=True)
+        set_1, set_2 = Signal(reset_less=True), Signal(reset_less=True)
+        total, flags = Signal(banks.running_bits, reset_less=True), Signal(flag_bits, reset_less=True)
+        m.d.sync += [
+            word.eq(self.capture.word),
+            flags_1.eq(self.capture.flags),
+            valid_1.eq(self.capture.valid),
+            last_1.eq(self.capture.valid & at_last_row & at_last_bank),
+            bank_1.eq(1 << bank),
+            row_1.eq(row),
+            set_1.eq(set_),
+            total.eq(before[flag_bits:].as_signed() + word.as_signed()),
+            flags.eq(before[:flag_bits] | flags_1.as_value()),
+            *(later.eq(now) for later, now in ((valid_2, valid_1), (last_2, last_1), (bank_2, bank_1))),
+            *(later.eq(now) for later, now in ((row_2, row_1), (set_2, set_1), (self.tile, last_2))),
+        ]
+        m.d.comb += [keep.addr.eq(row_2), keep.data.eq(Cat(flags, total[step:])), keep.en.eq(valid_2)]
+
+        # ---- drain buffer: a memory for each bank's final bits. Bank 0's lowest bit is half a unit, and always zero.
+        top = min(banks.running_bits, config.accumulator_bits - banks.shift_of(banks.count - 1))
+        stored = [total[1:step], *[total[:step]] * (banks.count - 2), Cat(total[:top], flags)]
+        read_address = Mux(self.set, rows, 0) + self.row
+        write_address = Mux(set_2, rows, 0) + row_2
+        found = []
+        for i, final in enumerate(stored):
+            buffer = memory.Memory(shape=len(final), depth=2 * rows, init=[])
+            m.submodules[f"buffer_{i}"] = buffer
+            store, fetch = buffer.write_port(), buffer.read_port(domain="comb")
+            m.d.comb += [
+                store.addr.eq(write_address),
+                store.data.eq(final),
+                store.en.eq(valid_2 & bank_2[i]),
+                fetch.addr.eq(read_address),
+            ]
+            found.append(fetch.data)
+        highest, flags_found = found[-1][:top], found[-1][top:]
+        m.d.sync += [
+            self.read.sum.eq(Cat(*found[:-1], highest).as_signed()),
+            self.read.flags.eq(flags_found),
+        ]
+        return m
