@@ -119,7 +119,7 @@ def demo(config_path: Path, out: Path, *, synth: bool) -> int:
         runner.save(trained, model)
     x, y = trained.test.x, trained.test.y
     with steps.step("compile, every pass checked on the test split"):
-        graph = read_pt2(model, config.weights.bits)
+        graph = read_pt2(model, config.weights.bits, mask=config.weights.mask)
         program = compile_graph(graph, config, name="digits")
         checks = check_passes(
             graph,

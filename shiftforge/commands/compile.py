@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     with progress.step("import"):
         from sw_driver.importers.pt2 import read_pt2
 
-        graph = read_pt2(args.model, config.weights.bits)
+        graph = read_pt2(args.model, config.weights.bits, mask=config.weights.mask)
     calibration = None if args.calibrate is None else _batch(args.calibrate, "calibrate", graph)
     name, overflow = Path(args.model).stem, args.overflow or "saturate"
     program = compile_graph(graph, config, name=name, overflow=overflow, calibration=calibration)

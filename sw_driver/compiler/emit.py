@@ -25,6 +25,7 @@ class StreamLayer:
     Parameters
     ----------
     codes : uint8 array (K, N)
+        Weight elements: codes, with the mask bit where a weight is zero.
     scale, bias : float32 arrays (N,), or both None
         None: the exact sum is rounded directly to the format it leaves in, without post-processing (`gemm`).
     saturate : bool

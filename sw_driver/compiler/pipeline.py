@@ -85,11 +85,15 @@ def assemble(
                 f"weights of layer {layer.name!r} must have the configuration's {config.weights.bits} bits, not "
                 f"{layer.weight_bits}"
             )
+        if layer.mask is not None and not config.weights.mask:
+            raise InputError(
+                f"weights of layer {layer.name!r} must not be zero without masks; set array.mask = true in the configuration"
+            )
     reason = unplaceable(graph)
     if reason:
         report = tuple(_line(config, graph, layer) for layer in layers)
         return Program(name, config, overflow, graph, None, report, reason)
-    streams = [_stream_layer(layer, overflow == "saturate") for layer in layers]
+    streams = [_stream_layer(config, layer, overflow == "saturate") for layer in layers]
     placement = place(config, [layer.shape for layer in streams])
     recipe = emit(config, streams, placement)
     return Program(name, config, overflow, graph, recipe, tuple(_report(config, graph, layers, placement)))
@@ -111,16 +115,17 @@ def unplaceable(graph: Graph) -> str:
             return (
                 f"layer {node.name!r} has {node.terms} terms per weight, for which it does not read its input again yet"
             )
-        if node.mask is not None:
-            return f"layer {node.name!r} has zero weights, for which it has no mask yet"
         before = node.name
     return ""
 
 
-def _stream_layer(layer: Layer, saturate: bool) -> StreamLayer:
+def _stream_layer(config: Config, layer: Layer, saturate: bool) -> StreamLayer:
+    elements = layer.codes
+    if layer.mask is not None:
+        elements = np.where(layer.mask, layer.codes, config.weights.mask_bit).astype(np.uint8)
     return StreamLayer(
         layer.name,
-        layer.codes,
+        elements,
         layer.exponent_bias,
         layer.scale.astype(np.float32),
         layer.bias.astype(np.float32),

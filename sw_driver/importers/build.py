@@ -55,8 +55,9 @@ class Place:
 class Builder:
     """Collects nodes; every method takes the tensor that an operation reads and returns the one it makes."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], weight_bits: int) -> None:
+    def __init__(self, name: str, shape: tuple[int, ...], weight_bits: int, *, mask: bool = False) -> None:
         self.weight_bits = weight_bits
+        self.mask = mask
         self._nodes: list[Node] = [Input(name, shape)]
         self._shapes: dict[str, tuple[int, ...]] = {name: (int(np.prod(shape)),)}
         # What the input and the element-wise nodes on it are named while nothing has decided yet how they are stored.
@@ -94,13 +95,14 @@ class Builder:
         """``x @ weight.T + bias`` over the last axis, with weight (N, K)."""
         if x.shape[-1] != weight.shape[1]:
             raise InputError(f"{at} must read {weight.shape[1]} features, not examples of shape {x.shape}")
-        shifts = shift_weights(at.name, weight, self.weight_bits)
-        codes = shifts.codes
+        shifts = shift_weights(at.name, weight, self.weight_bits, mask=self.mask)
+        codes, mask = shifts.codes, shifts.mask
         if len(x.shape) == 1:
             source, order = self._flat(x, at)
             rows = np.empty(len(order), np.int64)
             rows[order] = np.arange(len(order))
             codes = np.ascontiguousarray(codes.reshape(shifts.terms, *weight.shape[::-1])[:, rows].reshape(codes.shape))
+            mask = None if mask is None else np.ascontiguousarray(mask[rows])  # with one term alone
         else:
             source = self._image(x, -1, at)
         name = self._unique(at)
@@ -113,6 +115,7 @@ class Builder:
             shifts.scale,
             np.zeros(weight.shape[0]) if bias is None else np.array(bias, np.float64),
             terms=shifts.terms,
+            mask=mask,
         )
         return self._append(layer, (*x.shape[:-1], layer.features))
 
@@ -127,19 +130,24 @@ class Builder:
                 f"examples of shape {x.shape}"
             )
         source = self._image(x, 0, at)
-        shifts = shift_weights(at.name, weight, self.weight_bits)
-        by_axis = shifts.codes.reshape(shifts.terms, *weight.shape[1:], weight.shape[0])
-        codes = np.moveaxis(by_axis, 1, -2).reshape(shifts.codes.shape)  # the channels of a pixel side by side
+        shifts = shift_weights(at.name, weight, self.weight_bits, mask=self.mask)
+        axes_of_rows = (shifts.terms, *weight.shape[1:], weight.shape[0])
+
+        def side_by_side(rows: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray:
+            """The channels of a pixel next to one another."""
+            return np.ascontiguousarray(np.moveaxis(rows.reshape(axes_of_rows), 1, -2).reshape(rows.shape))
+
         name = self._unique(at)
         layer = Conv(
             name,
             source,
-            np.ascontiguousarray(codes),
+            side_by_side(shifts.codes),
             self.weight_bits,
             shifts.exponent_bias,
             shifts.scale,
             np.zeros(weight.shape[0]) if bias is None else np.array(bias, np.float64),
             terms=shifts.terms,
+            mask=None if shifts.mask is None else side_by_side(shifts.mask),
             window=window,
             groups=groups,
         )

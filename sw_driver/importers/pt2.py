@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in ')
 
 
-def read_pt2(path: Path | str, weight_bits: int) -> Graph:
+def read_pt2(path: Path | str, weight_bits: int, *, mask: bool = False) -> Graph:
     """The network in a .pt2 file as a graph, not yet folded.
 
     Parameters
     ----------
     weight_bits : int
         Width of the machine's weight codes.
+    mask : bool
+        Whether they have mask bits (``Config.weights.mask``): a weight may be zero then. Without, zeros are sums such as 1 - 1.
 
     Raises
     ------
@@ -60,13 +62,13 @@ def read_pt2(path: Path | str, weight_bits: int) -> Graph:
         raise InputError(
             f"model must be a whole torch.export program (.pt2), not {str(path)!r} ({reason}); write it with torch.export.save"
         ) from None
-    return import_program(program, weight_bits)
+    return import_program(program, weight_bits, mask=mask)
 
 
-def import_program(program: "ExportedProgram", weight_bits: int) -> Graph:
+def import_program(program: "ExportedProgram", weight_bits: int, *, mask: bool = False) -> Graph:
     """As `read_pt2`, from a program in memory."""
     with _quiet():
-        return _Importer(program).run(weight_bits)
+        return _Importer(program).run(weight_bits, mask)
 
 
 def _torch() -> Any:  # noqa: ANN401 - the module
@@ -103,7 +105,7 @@ class _Importer:
         self.tensors: dict[Node, Tensor] = {}
         self.batch = ""
 
-    def run(self, weight_bits: int) -> Graph:
+    def run(self, weight_bits: int, mask: bool) -> Graph:
         entry = self._placeholders()
         value: Any = entry.meta.get("val")
         if not isinstance(value, self.torch.Tensor) or value.dim() < 2 or not value.is_floating_point():
@@ -113,7 +115,7 @@ class _Importer:
         self.batch = str(value.shape[0])
         if not all(isinstance(size, int) for size in value.shape[1:]):
             raise InputError(f"only axis 0 of the input {entry.name!r} may be dynamic, not {_shape(value)}")
-        builder = Builder(entry.name, tuple(value.shape[1:]), weight_bits)
+        builder = Builder(entry.name, tuple(value.shape[1:]), weight_bits, mask=mask)
         self.tensors[entry] = builder.input
         output = self._output()
         needed = _ancestors(output)

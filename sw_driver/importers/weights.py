@@ -16,20 +16,25 @@ MAX_SUM = 4
 
 @dataclass(frozen=True, eq=False)
 class ShiftWeights:
-    """``weights[k, n] = scale[n] * sum over t of (-1)**sign * 2**(e + exponent_bias)``, sign and e of ``codes[t * K + k, n]``."""
+    """``weights[k, n] = scale[n] * sum over t of (-1)**sign * 2**(e + exponent_bias)``, sign and e of ``codes[t * K + k, n]``.
+
+    ``mask`` says which of them take part; None: all.
+    """
 
     codes: NDArray[np.uint8]
     exponent_bias: int
     scale: NDArray[np.float64]
     terms: int = 1
+    mask: NDArray[np.bool_] | None = None
 
 
-def shift_weights(layer: str, weights: NDArray[np.float64], bits: int) -> ShiftWeights:
+def shift_weights(layer: str, weights: NDArray[np.float64], bits: int, *, mask: bool = False) -> ShiftWeights:
     """Codes of weights (N, ...), outputs first as torch and ONNX have them; K is the other axes in order.
 
-    Powers of two: a common window of exponents is preferred, at bias 0 where that fits; where only each channel's exponents fit the
-    window, the channel's offset goes into its scale, which is exact. Else the fewest terms of which all weights are sums, times
-    the channel's number; a weight that was rounded to fp32 must be what that sum times an fp32 number rounds to.
+    Powers of two, with `mask` zeros among them: a common window of exponents is preferred, at bias 0 where that fits; where only
+    each channel's exponents fit the window, the channel's offset goes into its scale, which is exact. Else the fewest terms of
+    which all weights are sums, times the channel's number; a weight that was rounded to fp32 must be what that sum times an fp32
+    number rounds to.
 
     Raises
     ------
@@ -39,13 +44,15 @@ def shift_weights(layer: str, weights: NDArray[np.float64], bits: int) -> ShiftW
     """
     shape, weights = weights.shape, weights.reshape(len(weights), -1)
     mantissa = np.abs(np.frexp(weights)[0])  # 0.5 for a power of two; 0 for zero; NaN and infinity stay
-    same = (mantissa == mantissa[:, :1]).all(axis=1) & (mantissa[:, 0] > 0) & np.isfinite(mantissa[:, 0])
+    lead = mantissa.max(axis=1)
+    zero = mantissa == 0 if mask else np.zeros(weights.shape, np.bool_)
+    same = ((mantissa == lead[:, None]) | zero).all(axis=1) & np.isfinite(lead) & (mask | (lead > 0))
     if same.all():
-        return _powers(layer, weights, bits)
+        return _powers(layer, weights, bits, ~zero)
     sums = _sums(weights, bits) if np.isfinite(weights).all() else None
     if sums is None:
         row = int(np.flatnonzero(~same)[0])
-        column = int(np.flatnonzero(mantissa[row] != 0.5)[0])
+        column = int(np.flatnonzero((mantissa[row] != 0.5) & ~zero[row])[0])
         index = tuple(int(i) for i in np.unravel_index(row * weights.shape[1] + column, shape))
         raise InputError(
             f"weight of layer {layer!r} at index {index} must be a power of two with a sign or a sum of up to {MAX_SUM} (times one "
@@ -55,12 +62,19 @@ def shift_weights(layer: str, weights: NDArray[np.float64], bits: int) -> ShiftW
     return sums
 
 
-def _powers(layer: str, weights: NDArray[np.float64], bits: int) -> ShiftWeights:
+def _powers(layer: str, weights: NDArray[np.float64], bits: int, present: NDArray[np.bool_]) -> ShiftWeights:
     code = WeightCode(bits)
     fraction, exponent = np.frexp(weights)
     exponent = exponent.astype(np.int64) - 1
-    scale = 2 * np.abs(fraction[:, 0])
-    low, high = exponent.min(axis=1), exponent.max(axis=1)
+    # A zero has the exponent of its channel's smallest weight, a channel of zeros that of the layer's; they do not matter.
+    lowest = exponent.min(where=present, initial=np.iinfo(np.int32).max)
+    empty = np.logical_not(np.any(present, axis=1))
+    exponent[empty] = 0 if empty.all() else lowest
+    shown = present | empty[:, None]
+    low = exponent.min(axis=1, where=shown, initial=np.iinfo(np.int32).max)
+    high = exponent.max(axis=1, where=shown, initial=np.iinfo(np.int32).min)
+    exponent = np.where(shown, exponent, low[:, None])
+    scale = np.where(empty, 1.0, 2 * np.abs(fraction).max(axis=1))
     wide = high - low > code.max_exponent
     if wide.any():
         row = int(np.flatnonzero(wide)[0])
@@ -74,7 +88,8 @@ def _powers(layer: str, weights: NDArray[np.float64], bits: int) -> ShiftWeights
         offset = low - bias
     e = exponent - offset[:, None] - bias
     codes = (e | np.where(weights < 0, code.sign_bit, 0)).astype(np.uint8)
-    return ShiftWeights(np.ascontiguousarray(codes.T), bias, np.ldexp(scale, offset))
+    mask = None if present.all() else np.ascontiguousarray(present.T)
+    return ShiftWeights(np.ascontiguousarray(codes.T), bias, np.ldexp(scale, offset), mask=mask)
 
 
 def _sums(weights: NDArray[np.float64], bits: int) -> ShiftWeights | None:
