@@ -41,9 +41,11 @@ def words(layer: Layer, start: int, stop: int) -> Words:
 
     # Where a block starts, relative to the first: each of the blocks before it moved it on.
     block = np.arange(layer["k_words"], dtype=np.int64)
+    width, height = layer["kernel_w"] or 256, layer["kernel_h"] or 256  # the counters have 8 bits
+    if layer["tap_words"]:
+        block %= width * height * layer["tap_words"]  # every term reads the same words
     tap = block // layer["tap_words"] if layer["tap_words"] else np.zeros_like(block)
-    taps_in_row = layer["kernel_w"] or 256  # the counter has 8 bits
-    tap_row, tap_column = np.divmod(tap, taps_in_row)
+    tap_row, tap_column = np.divmod(tap, width)
     moved = block - tap + (tap - tap_row) * _signed(layer["tap_step"]) + tap_row * _signed(layer["tap_row_step"])
     offsets = offset[:, None] + moved[None, :]
 

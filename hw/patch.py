@@ -19,8 +19,9 @@ class PatchWalk(wiring.Component):
 
     Nothing is multiplied: a block starts at the tile's first pixel, moved by the tap, and goes from pixel to pixel by
     `input_stride`, or by `row_step` where an output row ends; from block to block it moves by one word, by `tap_step`, or by
-    `tap_row_step`. Addresses count modulo the half of the memory that the layer starts in, so the patches of padded pixels may
-    start before the image.
+    `tap_row_step`; after `kernel_h` rows of taps the patch is read again from its start, with the weights' next term.
+    Addresses count modulo the half of the memory that the layer starts in, so the patches of padded pixels may start before
+    the image.
     Coordinates count modulo ``2**COORDINATE_BITS`` and are compared without sign, which finds both sides of the image at once.
 
     Parameters
@@ -66,7 +67,7 @@ class PatchWalk(wiring.Component):
 
         # What a comparison is with, and the layer's first pixel; the descriptor stands long before `start`.
         in_rows, in_image = Signal(), Signal()
-        last_column, last_word, last_tap = Signal(column), Signal(16), Signal(8)
+        last_column, last_word, last_tap, last_row = Signal(column), Signal(16), Signal(8), Signal(8)
         origin = Signal(position)
         m.d.sync += [
             in_rows.eq(layer.output_width != 0),
@@ -74,6 +75,7 @@ class PatchWalk(wiring.Component):
             last_column.eq(layer.output_width - 1),
             last_word.eq(layer.tap_words - 1),
             last_tap.eq(layer.kernel_w - 1),
+            last_row.eq(layer.kernel_h - 1),
             origin.x.eq(-layer.pad_left),
             origin.y.eq(-layer.pad_top),
             origin.address.eq(layer.input_address),
@@ -84,7 +86,7 @@ class PatchWalk(wiring.Component):
         first, first_column = Signal(position), Signal(column)  # the tile's first pixel
         after, after_column = Signal(position), Signal(column)  # the next tile's
         row_x = Signal(COORDINATE_BITS)  # column 0 of the output, moved by the tap
-        word, tap, first_block = Signal(16), Signal(8), Signal()
+        word, tap, tap_row, first_block = Signal(16), Signal(8), Signal(8), Signal()
 
         # ---- from pixel to pixel
         row_end = in_rows & (here == last_column)
@@ -99,20 +101,21 @@ class PatchWalk(wiring.Component):
         # ---- from block to block
         tap_end = word == last_word
         taps_end = tap_end & (tap == last_tap)
+        patch_end = taps_end & (tap_row == last_row)
         next_base, next_row_x = Signal(position), Signal(COORDINATE_BITS)
         words = Mux(taps_end, layer.tap_row_step, Mux(tap_end, layer.tap_step, 1))
         columns = Mux(tap_end, layer.dilation_x, 0)
         m.d.comb += [
             next_base.x.eq(Mux(taps_end, first.x, base.x + columns)),
-            next_base.y.eq(base.y + Mux(taps_end, layer.dilation_y, 0)),
-            next_base.address.eq(base.address + words),
+            next_base.y.eq(Mux(patch_end, first.y, base.y + Mux(taps_end, layer.dilation_y, 0))),
+            next_base.address.eq(Mux(patch_end, first.address, base.address + words)),
             next_row_x.eq(Mux(taps_end, origin.x, row_x + columns)),
         ]
 
         def enter_tile(pixel: Value, pixel_column: Value | int) -> None:
             m.d.sync += [signal.eq(pixel) for signal in (walk, base, first)]
             m.d.sync += [here.eq(pixel_column), first_column.eq(pixel_column)]
-            m.d.sync += [row_x.eq(origin.x), word.eq(0), tap.eq(0), first_block.eq(1)]
+            m.d.sync += [row_x.eq(origin.x), word.eq(0), tap.eq(0), tap_row.eq(0), first_block.eq(1)]
 
         with m.If(self.start):
             enter_tile(origin, 0)
@@ -130,6 +133,8 @@ class PatchWalk(wiring.Component):
                 ]
                 with m.If(tap_end):
                     m.d.sync += tap.eq(Mux(taps_end, 0, tap + 1))
+                with m.If(taps_end):
+                    m.d.sync += tap_row.eq(Mux(patch_end, 0, tap_row + 1))
                 with m.If(self.last_block):
                     with m.If(self.last_pixels):
                         enter_tile(origin, 0)

@@ -12,7 +12,8 @@ MAX_SIDE = (1 << 16) - 1
 class Geometry:
     """A two-dimensional convolution (or pooling window) over an image whose pixels are words in raster order.
 
-    The order of K is tap by tap in raster order, and within a tap word by word: element ``(ky * kernel_w + kx) * channels + c``.
+    The order of K is tap by tap in raster order, and within a tap word by word: element
+    ``(ky * kernel_w + kx) * channels + c``, once for every term.
     Output pixel (oy, ox) and tap (ky, kx) read image pixel (oy * stride_y + ky * dilation_y - pad_top,
     ox * stride_x + kx * dilation_x - pad_left), as `torch.nn.Conv2d` does; what lies outside is zero.
 
@@ -66,7 +67,7 @@ class Geometry:
     def taps(self) -> int:
         return self.kernel_w * self.kernel_h
 
-    def descriptor(self, address: int, half: int, pixel_words: int, tap_words: int) -> dict[str, int]:
+    def descriptor(self, address: int, half: int, pixel_words: int, tap_words: int, terms: int = 1) -> dict[str, int]:
         """The descriptor fields of the patch walk (`hw.patch`).
 
         Parameters
@@ -79,6 +80,8 @@ class Geometry:
             Words from one image pixel to the next.
         tap_words : int
             Words of a pixel that are read, at most `pixel_words`.
+        terms : int
+            How often the patch is read over: the terms of a weight.
         """
         w = pixel_words
         before = (self.pad_top * self.width + self.pad_left) * w
@@ -86,9 +89,10 @@ class Geometry:
         modulo = 1 << 32
         return {
             "pixels": self.output_width * self.output_height,
-            "k_words": self.taps * tap_words,
+            "k_words": terms * self.taps * tap_words,
             "tap_words": tap_words,
             "kernel_w": self.kernel_w,
+            "kernel_h": self.kernel_h,
             "stride_x": self.stride_x,
             "stride_y": self.stride_y,
             "dilation_x": self.dilation_x,

@@ -23,7 +23,7 @@ from shiftforge.graph.stored import Blob, Described, Json, cut, node_from_json, 
 from shiftforge.packets import Opcode
 
 MAGIC = b"SFPROGRM"
-VERSION = 2
+VERSION = 3
 _HEAD = struct.Struct("<8sIIQQ")
 _DIGEST_BYTES = 32
 
@@ -41,7 +41,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Step:
-    """One LAYER packet for each chunk of the batch.
+    """One LAYER packet for each chunk of the batch, or for each example of it.
 
     Parameters
     ----------
@@ -54,6 +54,12 @@ class Step:
         Weights and parameters that are sent before it, for each chunk; empty when they lie on chip for good.
     first, channels : int
         The output channels that it computes.
+    pixels : int
+        Output pixels of one example.
+    each : bool
+        A packet for each example: its image has edges. Otherwise the examples are one long row of pixels.
+    input_words, output_words : int
+        Activation words of one example, input and output; the examples of a chunk lie one after the other.
     """
 
     layer: str
@@ -61,6 +67,10 @@ class Step:
     loads: tuple[Block, ...]
     first: int
     channels: int
+    pixels: int = 1
+    each: bool = False
+    input_words: int = 0
+    output_words: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,17 +80,19 @@ class Recipe:
     Parameters
     ----------
     features : int
-        Input features of one pixel, K of the first layer.
+        Input elements of one example.
     outputs : int
-        Output channels of the last layer.
+        Output elements of one example.
     chunk : int
-        Most pixels that are on chip at once.
+        Most examples that are on chip at once.
     constants : tuple of Block
         Weights and parameters that are sent once, before the first chunk.
     steps : tuple of Step
         For every chunk, in order, after its activations.
     flips : bool
         Whether the next chunk's input goes to the other half than this one's, so that it loads while the last layer runs.
+    input_pixels, output_pixels : int
+        Pixels of one example; each has the same channels.
     """
 
     features: int
@@ -89,6 +101,13 @@ class Recipe:
     constants: tuple[Block, ...]
     steps: tuple[Step, ...]
     flips: bool
+    input_pixels: int = 1
+    output_pixels: int = 1
+
+    @property
+    def channels(self) -> int:
+        """Of an input pixel."""
+        return self.features // self.input_pixels
 
 
 @dataclass(frozen=True)
@@ -288,6 +307,8 @@ def _recipe_to_json(recipe: Recipe, blob: Blob) -> Json:
         "outputs": recipe.outputs,
         "chunk": recipe.chunk,
         "flips": recipe.flips,
+        "input_pixels": recipe.input_pixels,
+        "output_pixels": recipe.output_pixels,
         "constants": [_block_to_json(block, blob) for block in recipe.constants],
         "steps": [
             {
@@ -296,6 +317,10 @@ def _recipe_to_json(recipe: Recipe, blob: Blob) -> Json:
                 "loads": [_block_to_json(block, blob) for block in step.loads],
                 "first": step.first,
                 "channels": step.channels,
+                "pixels": step.pixels,
+                "each": step.each,
+                "input_words": step.input_words,
+                "output_words": step.output_words,
             }
             for step in recipe.steps
         ],
@@ -308,6 +333,8 @@ def _recipe_from_json(described: Described, blob: bytes) -> Recipe:
         outputs=described["outputs"],
         chunk=described["chunk"],
         flips=described["flips"],
+        input_pixels=described["input_pixels"],
+        output_pixels=described["output_pixels"],
         constants=tuple(_block_from_json(block, blob) for block in described["constants"]),
         steps=tuple(
             Step(
@@ -316,6 +343,10 @@ def _recipe_from_json(described: Described, blob: bytes) -> Recipe:
                 loads=tuple(_block_from_json(block, blob) for block in step["loads"]),
                 first=step["first"],
                 channels=step["channels"],
+                pixels=step["pixels"],
+                each=step["each"],
+                input_words=step["input_words"],
+                output_words=step["output_words"],
             )
             for step in described["steps"]
         ),

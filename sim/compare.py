@@ -197,8 +197,11 @@ def _same_beats(predicted: Sequence[TransferResult], counted: Sequence[TransferR
 def _cycle_of(
     program: Program, x_codes: Codes, results: Sequence[TransferResult], row: int, channel: int
 ) -> int | None:
-    """Cycle of the output beat that carried one code of a program's result."""
+    """Cycle of the output beat that carried one code of a program's result (examples, elements)."""
     config = program.config
+    pixels = program.recipe.output_pixels
+    pixel, channel = divmod(channel, program.recipe.outputs // pixels)
+    row = row * pixels + pixel
     beat_bytes = config.stream_bits // 8
     answers = [send.answer for chunk in stream.batch(config, program.recipe, x_codes) for send in chunk if send.answer]
     sought = next(i for i, answer in enumerate(answers) if _holds(answer, row, channel))

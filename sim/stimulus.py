@@ -26,7 +26,17 @@ _FLOATS = np.array([0.0, -0.0, 1.0, -1.0, 0.5, 2.0**-130, 3e38, np.inf, np.nan],
 _MOST_WORDS = 40
 
 
-_PATCH_FIELDS = ("tap_words", "kernel_w", "stride_x", "stride_y", "dilation_x", "dilation_y", "pad_left", "pad_top")
+_PATCH_FIELDS = (
+    "tap_words",
+    "kernel_w",
+    "kernel_h",
+    "stride_x",
+    "stride_y",
+    "dilation_x",
+    "dilation_y",
+    "pad_left",
+    "pad_top",
+)
 _PATCH_FIELDS += ("output_width", "input_width", "input_height", "input_stride", "row_step", "tap_step", "tap_row_step")
 
 
@@ -150,7 +160,8 @@ class Programs:
         tap_words = self._integer(1, min(words, 3))
         geometry = random_geometry(self.rng, max(1, words // tap_words))
         half = self.config.activation_words // 2
-        made = geometry.descriptor(values["input_address"], half, tap_words + self._integer(0, 1), tap_words)
+        terms = self._integer(1, max(1, words // (tap_words * geometry.taps)))
+        made = geometry.descriptor(values["input_address"], half, tap_words + self._integer(0, 1), tap_words, terms)
         return made if made["pixels"] <= 60 * self.config.rows else {}
 
     def ready(self) -> list[bytes]:

@@ -16,6 +16,7 @@ from shiftforge.registers import ERROR_TEXT, Error, Flag
 from shiftforge.transport import ProgressCallback, TransferResult, Transport
 from sw_driver import layout, stream
 from sw_driver.compiler.emit import StreamLayer, lower
+from sw_driver.compiler.reading import Reading
 from sw_driver.layout import Codes
 from sw_driver.stream import Send
 from sw_driver.values import as_float64, decode, encode
@@ -110,9 +111,11 @@ class Accelerator:
         """As `run`, from codes (batch, features) of the activation format."""
         require_config(program, self.config)
         self._check_operand("the input", x_codes, program.recipe.features)
-        codes = stream.output_codes(self.config, len(x_codes), program.recipe.outputs)
-        self._execute(stream.batch(self.config, program.recipe, x_codes), codes, progress)
-        return codes
+        recipe, batch = program.recipe, len(x_codes)
+        pixels = recipe.output_pixels
+        codes = stream.output_codes(self.config, batch * pixels, recipe.outputs // pixels)
+        self._execute(stream.batch(self.config, recipe, x_codes), codes, progress)
+        return codes.reshape(batch, recipe.outputs)
 
     def run_values(
         self, program: Program, x: ArrayLike, *, progress: ProgressCallback | None = None
@@ -170,7 +173,8 @@ class Accelerator:
             index = tuple(int(i) for i in np.argwhere(w_codes >> bits)[0])
             raise InputError(f"weight code at {index} must have {bits} bits, not the value {int(w_codes[index])}")
         self._check_operand("the activations", x_codes, w_codes.shape[0])
-        return StreamLayer("gemm", w_codes, exponent_bias, saturate=overflow == "saturate")
+        reading = Reading(channels=w_codes.shape[0])
+        return StreamLayer("gemm", w_codes, reading, exponent_bias, saturate=overflow == "saturate")
 
     # ---- the device
 

@@ -14,7 +14,10 @@ from sw_driver.layout import Codes
 
 @dataclass(frozen=True)
 class Answer:
-    """The RESULT packet that a LAYER packet brings: which part of the output matrix, and how many payload bytes."""
+    """The RESULT packet that a LAYER packet brings: which part of the output matrix, and how many payload bytes.
+
+    A row of that matrix is one output pixel, a column one channel; the pixels of an example come one after the other.
+    """
 
     row: int
     rows: int
@@ -45,7 +48,7 @@ def batch(config: Config, recipe: Recipe, codes: Codes, *, upper: bool = False) 
 
     Parameters
     ----------
-    codes : (M, K) in the activation format
+    codes : (examples, elements) in the activation format
     upper : bool
         Whether the first chunk's input goes to the upper half of the activation memory.
     """
@@ -53,27 +56,43 @@ def batch(config: Config, recipe: Recipe, codes: Codes, *, upper: bool = False) 
     half = config.activation_words // 2
     for start in range(0, codes.shape[0], recipe.chunk):
         part = codes[start : start + recipe.chunk]
-        rows = f"rows {start}..{start + len(part) - 1}"
+        stop = start + len(part)
         base = half if upper else 0
-        sends = [*constants, Send(Opcode.ACTIVATIONS, base, layout.pack_activations(config, part), f"input {rows}")]
+        words = layout.pack_activations(config, part.reshape(-1, recipe.channels))
+        sends = [*constants, Send(Opcode.ACTIVATIONS, base, words, f"input {_rows(start, stop)}")]
         constants = []
         for step in recipe.steps:
             sends += map(load, step.loads)
-            sends.append(_layer(config, step, start, len(part), base, rows))
+            if step.each:
+                sends += [_layer(config, step, row, row + 1, base, row - start) for row in range(start, stop)]
+            else:
+                sends.append(_layer(config, step, start, stop, base))
         yield sends
         upper ^= recipe.flips
 
 
-def _layer(config: Config, step: Step, row: int, pixels: int, base: int, rows: str) -> Send:
-    fields = {**step.fields, "pixels": pixels, "input_address": step.fields["input_address"] ^ base}
+def _rows(start: int, stop: int) -> str:
+    return f"rows {start}..{stop - 1}"
+
+
+def _layer(config: Config, step: Step, start: int, stop: int, base: int, place: int = 0) -> Send:
+    """The LAYER packet of examples ``start`` .. ``stop - 1``, the first of which is the `place`-th of its chunk."""
+    low = config.activation_words // 2 - 1
+
+    def moved(address: int, words: int) -> int:
+        return (address & ~low ^ base) | ((address + place * words) & low)
+
+    pixels = (stop - start) * step.pixels
+    fields = {**step.fields, "pixels": pixels}
+    fields["input_address"] = moved(fields["input_address"], step.input_words)
     answer = None
     if fields["to_stream"]:
         length = layout.result_bytes(config, pixels, step.channels)
         fields["result_bytes"] = length
-        answer = Answer(row, pixels, step.first, step.channels, length)
+        answer = Answer(start * step.pixels, pixels, step.first, step.channels, length)
     else:
-        fields["output_address"] ^= base
-    label = f"layer {step.layer}, channels {step.first}..{step.first + step.channels - 1}, {rows}"
+        fields["output_address"] = moved(fields["output_address"], step.output_words)
+    label = f"layer {step.layer}, channels {step.first}..{step.first + step.channels - 1}, {_rows(start, stop)}"
     return Send(Opcode.LAYER, 0, encode_layer(fields), label, answer)
 
 

@@ -29,17 +29,18 @@ class Slot:
 
 @dataclass(frozen=True)
 class Image:
-    """A convolution over the pixels from word `address` on, `pixel_words` apart, of which `tap_words` are read."""
+    """A convolution over the pixels from word `address` on, `pixel_words` apart, of which `tap_words` are read, `terms` times."""
 
     geometry: Geometry
     address: int
     pixel_words: int
     tap_words: int
+    terms: int
 
     def read(self, half: int, pixel: int, block: int) -> tuple[int | None, bool]:
         """The word that an output pixel reads in a block (None where it lies outside), and whether it is its tap's last."""
         g = self.geometry
-        tap, word = divmod(block, self.tap_words)
+        tap, word = divmod(block % (g.taps * self.tap_words), self.tap_words)
         x = pixel % g.output_width * g.stride_x + tap % g.kernel_w * g.dilation_x - g.pad_left
         y = pixel // g.output_width * g.stride_y + tap // g.kernel_w * g.dilation_y - g.pad_top
         inside = 0 <= x < g.width and 0 <= y < g.height
@@ -51,7 +52,9 @@ def random_image(rng: np.random.Generator, config: Config) -> Image:
     """A random convolution that fits `max_k`."""
     tap_words = int(rng.integers(1, min(3, config.max_k_words) + 1))
     geometry = random_geometry(rng, config.max_k_words // tap_words)
-    return Image(geometry, int(rng.integers(config.activation_words)), tap_words + int(rng.integers(2)), tap_words)
+    terms = int(rng.integers(1, config.max_k_words // (tap_words * geometry.taps) + 1))
+    address = int(rng.integers(config.activation_words))
+    return Image(geometry, address, tap_words + int(rng.integers(2)), tap_words, min(terms, 3))
 
 
 def layer_slots(config: Config, layer: Layer, image: Image | None) -> Iterator[Slot]:
@@ -99,7 +102,9 @@ async def every_slot(dut) -> None:
         image = random_image(rng, config) if number % 2 else None
         if image is not None:
             g = image.geometry
-            layer |= g.descriptor(image.address, config.activation_words // 2, image.pixel_words, image.tap_words)
+            layer |= g.descriptor(
+                image.address, config.activation_words // 2, image.pixel_words, image.tap_words, image.terms
+            )
         slots = list(layer_slots(config, layer, image))
         script.cycle({"layer": pack_layer(layer), "start": 0, "tile_drained": 0}, {"load": 0, "stall": 0})
         script.cycle({}, {"load": 0, "stall": 0})

@@ -16,6 +16,7 @@ from shiftforge.packets import Opcode
 from shiftforge.program import Block, Recipe, Step
 from sw_driver import layout
 from sw_driver.compiler.place import LayerShape, Piece, Placement, place
+from sw_driver.compiler.reading import Reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,9 @@ class StreamLayer:
     Parameters
     ----------
     codes : uint8 array (K, N)
-        Weight elements: codes, with the mask bit where a weight is zero.
+        Weight elements: codes, with the mask bit where a weight is zero; K with each tap padded to whole words (`Reading.pad`).
+    reading : Reading
+        What it reads of the tensor before it.
     scale, bias : float32 arrays (N,), or both None
         None: the exact sum is rounded directly to the format it leaves in, without post-processing (`gemm`).
     saturate : bool
@@ -34,20 +37,23 @@ class StreamLayer:
 
     name: str
     codes: NDArray[np.uint8]
+    reading: Reading
     exponent_bias: int
     scale: NDArray[np.float32] | None = None
     bias: NDArray[np.float32] | None = None
     activation: Activation = field(default_factory=Activation.none)
     saturate: bool = True
 
-    @property
-    def shape(self) -> LayerShape:
-        return LayerShape(self.name, int(self.codes.shape[0]), int(self.codes.shape[1]), self.scale is not None)
+    def shape(self, config: Config) -> LayerShape:
+        """What placement has to know."""
+        (k, n), reading = self.codes.shape, self.reading
+        pixels = (reading.pixels, reading.output_pixels)
+        return LayerShape(self.name, int(k), int(n), self.scale is not None, *pixels, reading.words(config))
 
 
 def lower(config: Config, layers: Sequence[StreamLayer]) -> Recipe:
-    """Place and emit a chain of layers; `InputError` where a K is beyond `max_k`."""
-    return emit(config, layers, place(config, [layer.shape for layer in layers]))
+    """Place and emit a chain of layers; `InputError` where a K is beyond `max_k`, or a tensor beyond the memory."""
+    return emit(config, layers, place(config, [layer.shape(config) for layer in layers]))
 
 
 def emit(config: Config, layers: Sequence[StreamLayer], placement: Placement) -> Recipe:
@@ -57,17 +63,33 @@ def emit(config: Config, layers: Sequence[StreamLayer], placement: Placement) ->
     if placement.resident:
         constants = _merged(config, [block for pair in blocks for block in pair])
         blocks = [() for _ in blocks]
-    steps = tuple(
-        Step(layers[piece.layer].name, _fields(config, layers, piece), loads, piece.first, piece.channels)
-        for piece, loads in zip(placement.pieces, blocks, strict=True)
-    )
+    steps = tuple(_step(config, layers, piece, loads) for piece, loads in zip(placement.pieces, blocks, strict=True))
+    first, last = layers[0].reading, layers[-1]
     return Recipe(
-        features=layers[0].shape.k,
-        outputs=layers[-1].shape.n,
+        features=first.pixels * first.channels,
+        outputs=last.reading.output_pixels * last.codes.shape[1],
         chunk=placement.chunk,
         constants=constants,
         steps=steps,
         flips=len(layers) % 2 == 1,  # the last layer reads the half that the input came to: the other one is free
+        input_pixels=first.pixels,
+        output_pixels=last.reading.output_pixels,
+    )
+
+
+def _step(config: Config, layers: Sequence[StreamLayer], piece: Piece, loads: tuple[Block, ...]) -> Step:
+    layer = layers[piece.layer]
+    reading = layer.reading
+    return Step(
+        layer.name,
+        _fields(config, layers, piece),
+        loads,
+        piece.first,
+        piece.channels,
+        reading.output_pixels,
+        reading.each,
+        reading.words(config),
+        reading.output_pixels * layout.k_words(config, layer.codes.shape[1]),
     )
 
 
@@ -109,7 +131,7 @@ def _merged(config: Config, blocks: Sequence[Block]) -> tuple[Block, ...]:
 
 def _fields(config: Config, layers: Sequence[StreamLayer], piece: Piece) -> dict[str, int]:
     layer = layers[piece.layer]
-    k, last = layer.shape.k, piece.layer == len(layers) - 1
+    (k, n), last = layer.codes.shape, piece.layer == len(layers) - 1
     half = config.activation_words // 2
     fields = {
         "to_stream": int(last),
@@ -118,12 +140,10 @@ def _fields(config: Config, layers: Sequence[StreamLayer], piece: Piece) -> dict
         "act_kind": ACTIVATION_KINDS.index(layer.activation.kind),
         "act_shift": layer.activation.shift,
         "exponent_bias": layer.exponent_bias,
-        "k_words": layout.k_words(config, k),
+        **layer.reading.fields(config, piece.layer % 2 * half),
         "k_tail": layout.k_tail(config, k),
         "n_tiles": layout.n_tiles(config, piece.channels),
         "n_tail": layout.n_tail(config, piece.channels),
-        "input_address": piece.layer % 2 * half,
-        "input_stride": layout.k_words(config, k),
         "weight_address": piece.weight_address,
         "parameter_address": piece.parameter_address,
         "clamp_lo": layer.activation.lo,
@@ -132,5 +152,5 @@ def _fields(config: Config, layers: Sequence[StreamLayer], piece: Piece) -> dict
     if not last:
         fields["output_address"] = (piece.layer + 1) % 2 * half + piece.first // config.rows
         fields["output_bank"] = piece.first % config.rows
-        fields["output_stride"] = layout.k_words(config, layer.shape.n)
+        fields["output_stride"] = layout.k_words(config, n)
     return fields

@@ -1,6 +1,6 @@
 """All passes in order: graph in, `Program` out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from shiftforge.config import Config
 from shiftforge.errors import InputError
-from shiftforge.graph import Conv, Graph, Layer, Linear
+from shiftforge.graph import Conv, Graph, Layer, Linear, Reshape
 from shiftforge.program import LayerReport, Program
 from sw_driver import layout
 from sw_driver.compiler.emit import StreamLayer, emit
@@ -18,6 +18,7 @@ from sw_driver.compiler.fuse import fuse
 from sw_driver.compiler.lower import lower, orient
 from sw_driver.compiler.place import Placement, place
 from sw_driver.compiler.quantise import calibrate, quantise
+from sw_driver.compiler.reading import Reading, reading_of
 
 
 @dataclass(frozen=True)
@@ -89,43 +90,70 @@ def assemble(
             raise InputError(
                 f"weights of layer {layer.name!r} must not be zero without masks; set array.mask = true in the configuration"
             )
-    reason = unplaceable(graph)
-    if reason:
+    try:
+        readings = chain_of(graph, config.weights.mask)
+    except NotPlaced as reason:
         report = tuple(_line(config, graph, layer) for layer in layers)
-        return Program(name, config, overflow, graph, None, report, reason)
-    streams = [_stream_layer(config, layer, overflow == "saturate") for layer in layers]
-    placement = place(config, [layer.shape for layer in streams])
+        return Program(name, config, overflow, graph, None, report, str(reason))
+    streams = [
+        _stream_layer(config, layer, reading, overflow == "saturate")
+        for layer, reading in zip(layers, readings, strict=True)
+    ]
+    placement = place(config, [layer.shape(config) for layer in streams])
     recipe = emit(config, streams, placement)
-    return Program(name, config, overflow, graph, recipe, tuple(_report(config, graph, layers, placement)))
+    return Program(name, config, overflow, graph, recipe, tuple(_report(config, graph, layers, streams, placement)))
 
 
-def unplaceable(graph: Graph) -> str:
-    """Why the machine of this version does not run a compiled graph, as part of a sentence; empty when it does."""
-    before = graph.input.name
+class NotPlaced(Exception):
+    """Why the machine of this version does not run a compiled graph, as part of a sentence."""
+
+
+def chain_of(graph: Graph, masks: bool) -> list[Reading]:
+    """How each layer reads the one before it; `NotPlaced` when the graph is no chain that the machine runs."""
+    readings: list[Reading] = []
+    before, stored = graph.input.name, graph.shapes[graph.input.name]
     for node in graph.nodes[1:]:
-        if isinstance(node, Conv):
-            return f"layer {node.name!r} is a convolution (or an average), which it does not address yet"
-        if not isinstance(node, Linear):
-            return f"node {node.name!r} is a {type(node).__name__}, which it does not do yet"
+        if isinstance(node, Reshape):
+            if node.source != before:
+                raise NotPlaced(f"node {node.name!r} does not read what is before it, {before!r}")
+            before = node.name
+            continue
+        if not isinstance(node, Linear | Conv):
+            raise NotPlaced(f"node {node.name!r} is a {type(node).__name__}, which it does not do yet")
         if node.residual:
-            return f"layer {node.name!r} adds the residual {node.residual!r}, which it does not do yet"
-        if node.source != before or len(graph.shapes[before]) != 1:
-            return f"layer {node.name!r} does not read the whole vector of the layer before it, {before!r}"
-        if node.terms != 1:
-            return (
-                f"layer {node.name!r} has {node.terms} terms per weight, for which it does not read its input again yet"
+            raise NotPlaced(f"layer {node.name!r} adds the residual {node.residual!r}, which it does not do yet")
+        if node.source != before:
+            raise NotPlaced(f"layer {node.name!r} does not read what is before it, {before!r}")
+        if isinstance(node, Conv) and node.groups != 1 and not masks:
+            raise NotPlaced(
+                f"layer {node.name!r} has {node.groups} groups (or is an average), which needs array.mask = true in the configuration"
             )
-        before = node.name
-    return ""
+        try:
+            readings.append(reading_of(node, stored, graph.shapes[before]))
+        except InputError as error:
+            raise NotPlaced(f"layer {node.name!r} does not fit its addresses: {error}") from None
+        before, stored = node.name, graph.shapes[node.name]
+    return readings
 
 
-def _stream_layer(config: Config, layer: Layer, saturate: bool) -> StreamLayer:
-    elements = layer.codes
-    if layer.mask is not None:
-        elements = np.where(layer.mask, layer.codes, config.weights.mask_bit).astype(np.uint8)
+def elements_of(config: Config, layer: Layer) -> NDArray[np.uint8]:
+    """Weight elements (K, N): codes, with the mask bit where a weight is zero or another group reads the channel."""
+    masked = np.uint8(config.weights.mask_bit)
+    elements = layer.codes if layer.mask is None else np.where(layer.mask, layer.codes, masked)
+    if not isinstance(layer, Conv) or layer.groups == 1:
+        return elements
+    groups, inputs, outputs = layer.groups, layer.channels // layer.groups, layer.features // layer.groups
+    dense = np.full((layer.k // inputs, groups, inputs, groups, outputs), masked)
+    for group in range(groups):
+        dense[:, group, :, group] = elements.reshape(-1, inputs, groups, outputs)[:, :, group]
+    return dense.reshape(-1, layer.features)
+
+
+def _stream_layer(config: Config, layer: Layer, reading: Reading, saturate: bool) -> StreamLayer:
     return StreamLayer(
         layer.name,
-        elements,
+        reading.pad(config, elements_of(config, layer)),
+        reading,
         layer.exponent_bias,
         layer.scale.astype(np.float32),
         layer.bias.astype(np.float32),
@@ -160,12 +188,20 @@ def _line(config: Config, graph: Graph, layer: Layer) -> LayerReport:
     )
 
 
-def _report(config: Config, graph: Graph, layers: tuple[Layer, ...], placement: Placement) -> Iterator[LayerReport]:
-    for index, layer in enumerate(layers):
+def _report(
+    config: Config,
+    graph: Graph,
+    layers: tuple[Layer, ...],
+    streams: Sequence[StreamLayer],
+    placement: Placement,
+) -> Iterator[LayerReport]:
+    for index, (layer, stream) in enumerate(zip(layers, streams, strict=True)):
         last = index == len(layers) - 1
+        depth = stream.codes.shape[0]
         yield replace(
             _line(config, graph, layer),
+            slots=layout.n_tiles(config, layer.features) * layout.k_words(config, depth) * config.rows,
             pieces=sum(piece.layer == index for piece in placement.pieces),
-            weight_words=layout.weight_words(config, layer.k, layer.features),
+            weight_words=layout.weight_words(config, depth, layer.features),
             activation_words=0 if last else layout.k_words(config, layer.features),
         )

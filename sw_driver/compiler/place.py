@@ -8,7 +8,7 @@ their memory, and a layer's results leave the chip only after the last layer.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from shiftforge.config import Config
+from shiftforge.config import Config, power_of_two_at_least
 from shiftforge.errors import InputError
 from sw_driver import layout
 
@@ -18,12 +18,27 @@ MAX_PIXELS = (1 << 24) - 1
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What placement has to know of a layer; `post` says whether it has parameters."""
+    """What placement has to know of a layer.
+
+    Parameters
+    ----------
+    k, n : int
+        K, padded where a layer's taps are, and output channels.
+    post : bool
+        Whether it has parameters.
+    pixels, output_pixels : int
+        Of one example, as read and as computed.
+    words : int
+        Activation words of one example, as read; 0 where each pixel is one dot product.
+    """
 
     name: str
     k: int
     n: int
     post: bool
+    pixels: int = 1
+    output_pixels: int = 1
+    words: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,7 @@ class Placement:
     resident : bool
         Whether everything lies on chip at once, at the pieces' addresses.
     chunk : int
-        Pixels per pass; whole rows of tiles when there is more than one.
+        Examples per pass; where each is one pixel, whole rows of tiles when there is more than one.
     """
 
     pieces: tuple[Piece, ...]
@@ -63,7 +78,7 @@ def place(config: Config, layers: Sequence[LayerShape]) -> Placement:
     Raises
     ------
     InputError
-        When a layer's K is beyond `max_k`.
+        When a layer's K is beyond `max_k`, or one example's tensor beyond half the activation memory.
     """
     for layer in layers:
         if layer.k > config.max_k:
@@ -71,9 +86,17 @@ def place(config: Config, layers: Sequence[LayerShape]) -> Placement:
                 f"K of layer {layer.name!r} must be at most max_k = {config.max_k}, not {layer.k}; "
                 "generate the accelerator with a larger array.max_k"
             )
-    widest = max(layout.k_words(config, layer.k) for layer in layers)
-    chunk = min(config.activation_words // 2 // widest, MAX_PIXELS)
-    chunk -= chunk % config.rows if chunk > config.rows else 0
+    half = config.activation_words // 2
+    sizes = {layer.name: layer.words or layout.k_words(config, layer.k) for layer in layers}
+    widest = max(sizes, key=lambda name: sizes[name])
+    if sizes[widest] > half:
+        raise InputError(
+            f"what layer {widest!r} reads of one example must fit half the activation memory, {half} words, and takes "
+            f"{sizes[widest]}; generate the accelerator with memory.activation_words = {2 * power_of_two_at_least(sizes[widest])}"
+        )
+    pixels = max(max(layer.pixels, layer.output_pixels) for layer in layers)
+    chunk = min(half // sizes[widest], MAX_PIXELS // pixels)
+    chunk -= chunk % config.rows if chunk > config.rows and pixels == 1 else 0
     pieces = _resident(config, layers)
     if pieces is not None:
         return Placement(tuple(pieces), True, chunk)

@@ -87,7 +87,7 @@ def test_the_refusals_in_full(tmp_path, program):
         (data[:-1], f"must be {len(data)} bytes long, not {len(data) - 1}: the file is truncated"),
         (data + b"x", f"must be {len(data)} bytes long, not {len(data) + 1}: the file is too long"),
         (data[:-1] + bytes([data[-1] ^ 1]), "must match its checksum, and does not: the file is damaged"),
-        (resealed(data, version=1), "must be a program of version 2, not 1; compile the network again"),
+        (resealed(data, version=1), "must be a program of version 3, not 1; compile the network again"),
         (
             resealed(data, config_hash=other),
             (

@@ -1,0 +1,53 @@
+"""Convolutional networks through the simulated Verilog: every layer's bits and every beat are the golden model's."""
+
+import numpy as np
+import pytest
+
+from golden import network as golden_network
+from golden.emulator import EmulatorTransport
+from sim.backends import open_transport
+from sim.compare import compare_program
+from sw_driver.accelerator import Accelerator
+from sw_driver.compiler.pipeline import assemble
+from tests.sw_driver.networks import config_of
+from tests.sw_driver.test_chains import CHAINS
+
+MACHINES = {
+    "4x4 fp16": config_of(4, 4, max_k=256),
+    "3x5 int8": config_of(3, 5, "int8", "int16", max_k=256),
+    "8x8 e4m3": config_of(8, 8, "fp8_e4m3", "fp16", max_k=512),
+}
+
+
+def compare(name: str, machine: str, stalls: int | None) -> None:
+    config, graph = MACHINES[machine], CHAINS[name]().graph
+    program = assemble(graph, config)
+    golden = EmulatorTransport(config)
+    codes = Accelerator(golden, config).encode_input(
+        program, np.random.default_rng(3).normal(0, 2, (3, *graph.input.shape))
+    )
+    with open_transport("golden", config, stalls=stalls) as golden, open_transport("rtl", config, stalls=stalls) as rtl:
+        done = compare_program(program, codes, golden, rtl)
+        assert [layer.layer for layer in done] == [layer.name for layer in program.graph.layers()]
+        assert all(layer.equal for layer in done), [layer.sentence() for layer in done if not layer.equal]
+        # Another network on the same machine, without a reset, and the first one again.
+        other = assemble(CHAINS["flattened input"]().graph, config)
+        for run in (other, program):
+            x = np.random.default_rng(4).normal(0, 2, (2, *run.graph.input.shape))
+            again = Accelerator(rtl, config)
+            encoded = again.encode_input(run, x)
+            want = golden_network.run(run.graph, config, encoded).output
+            assert np.array_equal(again.run_codes(run, encoded), want.reshape(2, -1))
+
+
+@pytest.mark.parametrize(("name", "stalls"), [("image", None), ("image", 5), ("pixels out", 6), ("terms", None)])
+def test_convolutions_on_the_gateware(name, stalls):
+    compare(name, "3x5 int8", stalls)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("name", CHAINS)
+def test_every_chain_on_every_machine(name, machine):
+    compare(name, machine, None)
+    compare(name, machine, 2)
