@@ -126,7 +126,8 @@ def chain_of(graph: Graph, masks: bool) -> list[Reading]:
             raise NotPlaced(f"layer {node.name!r} does not read what is before it, {before!r}")
         if isinstance(node, Conv) and node.groups != 1 and not masks:
             raise NotPlaced(
-                f"layer {node.name!r} has {node.groups} groups (or is an average), which needs array.mask = true in the configuration"
+                f"layer {node.name!r} has {node.groups} groups (or is an average), "
+                "which needs array.mask = true in the configuration"
             )
         try:
             readings.append(reading_of(node, stored, graph.shapes[before]))

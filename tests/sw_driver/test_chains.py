@@ -9,7 +9,7 @@ import pytest
 from golden import network as golden_network
 from golden.emulator import EmulatorTransport
 from shiftforge.errors import InputError, NotBuiltError
-from shiftforge.graph import Concat, Conv, Graph, Input, Linear, MaxPool, Reshape, Window
+from shiftforge.graph import AveragePool, Concat, Conv, Graph, Input, Linear, MaxPool, Reshape, Window
 from shiftforge.program import from_bytes
 from shiftforge.registers import Flag
 from sw_driver.accelerator import Accelerator
@@ -96,6 +96,25 @@ def test_every_bit(name, machine):
     assert [flag in accelerator.flags for flag in Flag] == [want.flags.nv, want.flags.of, want.flags.nx]
 
 
+@pytest.mark.parametrize(("rows", "cols"), [(4, 3), (2, 5)])
+def test_groups_and_averages_are_masked(rows, cols):
+    config = config_of(rows, cols, max_k=256, mask=True)
+    chain = (
+        Chain(6, 5, 4, seed=8).conv(6, (3, 3), 1, 1, groups=2).conv(6, (3, 3), 2, 1, groups=6).conv(4, (1, 1), groups=2)
+    )
+    average = AveragePool("mean", chain.nodes[-1].name, Window.of(chain.shape[:2])).layer(4, 3)
+    graph = Graph(
+        (*chain.nodes, replace(average, scale=average.scale.astype(np.float32), bias=np.zeros(4, np.float32)))
+    )
+    program = assemble(graph, config)
+    accelerator = Accelerator(EmulatorTransport(config), config)
+    x = np.random.default_rng(2).normal(size=(3, 6, 5, 4))
+    x[0, 1, 2] = np.inf, -np.inf, np.nan, 1  # reach the outputs of their own group alone
+    codes = accelerator.encode_input(program, x)
+    want = golden_network.run(program.graph, config, codes).output
+    np.testing.assert_array_equal(accelerator.run_codes(program, codes), want.reshape(3, -1))
+
+
 def test_weights_that_do_not_fit_are_loaded_piece_by_piece():
     config = config_of(2, 2, max_k=100, weight_words=256)
     graph = Chain(4, 5, 3).conv(9, (3, 3), 1, 1).conv(7, (3, 3)).graph
@@ -129,7 +148,7 @@ def test_an_image_that_does_not_fit_is_refused():
     [
         (
             lambda: Chain(4, 4, 4).conv(4, (3, 3), 1, 1, groups=2).graph,
-            "layer 'n1' has 2 groups (or is an average), for which it has no mask yet",
+            "layer 'n1' has 2 groups (or is an average), which needs array.mask = true in the configuration",
         ),
         (
             lambda: Chain(4, 4, 4).conv(4, (300, 1), 1, ((300, 0), (0, 0))).graph,
