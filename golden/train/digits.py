@@ -1,4 +1,4 @@
-"""The task ``digits-mlp``: scikit-learn's handwritten digits, and a multilayer perceptron of shift layers alone.
+"""The tasks on scikit-learn's handwritten digits: a perceptron, a small convolutional network, and a transfer.
 
 The data are 1797 real scans of 8x8 pixels with values 0..16 (Alpaydin and Kaynak, "Optical Recognition of Handwritten
 Digits", UCI Machine Learning Repository, 1998; its test set), which scikit-learn ships: nothing is downloaded.
@@ -9,12 +9,17 @@ from itertools import pairwise
 import numpy as np
 from torch import nn
 
-from golden.train.task import Recipe, Split, Task
+from golden.train.networks import conv_block, linear_block
+from golden.train.task import Pretraining, Recipe, Split, Task
 from shiftforge.errors import ToolError
 
 TEST_IMAGES = 360
 SPLIT_SEED = 0
 WIDTHS = (64, 64, 10)
+FIRST_NEW_DIGIT = 5
+"""digits-transfer learns 0..4 first, then 5..9."""
+TRANSFER_PER_DIGIT = 20
+"""Labelled images of each new digit that digits-transfer trains on."""
 
 
 def load() -> tuple[Split, Split]:
@@ -24,7 +29,7 @@ def load() -> tuple[Split, Split]:
         from sklearn.model_selection import train_test_split
     except ImportError:
         raise ToolError(
-            "scikit-learn must be installed for the task digits-mlp: pip install 'shiftforge[train]'"
+            "scikit-learn must be installed for the tasks on digits: pip install 'shiftforge[train]'"
         ) from None
     pixels, digits = load_digits(return_X_y=True)
     # Sixteenths are exact in every float format of the table, down to fp8 e4m3 (values 0..16 need 4 significant bits).
@@ -35,12 +40,57 @@ def load() -> tuple[Split, Split]:
     return Split(x[train], y[train]), Split(x[test], y[test])
 
 
+def load_images() -> tuple[Split, Split]:
+    """The same images, of shape (N, 1, 8, 8)."""
+    train, test = load()
+    return Split(train.x.reshape(-1, 1, 8, 8), train.y), Split(test.x.reshape(-1, 1, 8, 8), test.y)
+
+
+def _chosen(split: Split, new: bool, per_digit: int | None = None) -> Split:
+    """The images of 0..4 or, as classes 0..4, of 5..9; the first ``per_digit`` of each."""
+    rows = np.flatnonzero((split.y >= FIRST_NEW_DIGIT) == new)
+    if per_digit is not None:
+        rows = np.sort(np.concatenate([rows[split.y[rows] == digit][:per_digit] for digit in np.unique(split.y[rows])]))
+    return Split(split.x[rows], split.y[rows] - (FIRST_NEW_DIGIT if new else 0))
+
+
+def load_old() -> Split:
+    """The training images of 0..4."""
+    return _chosen(load_images()[0], new=False)
+
+
+def load_new() -> tuple[Split, Split]:
+    """``TRANSFER_PER_DIGIT`` training images of each of 5..9, and all their test images, as classes 0..4."""
+    train, test = load_images()
+    return _chosen(train, new=True, per_digit=TRANSFER_PER_DIGIT), _chosen(test, new=True)
+
+
 def build() -> nn.Module:
     """64 - 64 - 10: each Linear is followed by a BatchNorm, which absorbs the scale of the shift weights."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(WIDTHS):
-        layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
+        layers += [*linear_block(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def _cnn(classes: int) -> nn.Module:
+    return nn.Sequential(
+        *conv_block(1, 16, 3),
+        *conv_block(16, 32, 3, stride=2),
+        *conv_block(32, 32, 3, stride=2),
+        nn.Flatten(),
+        *linear_block(128, classes),
+    )
+
+
+def build_cnn() -> nn.Module:
+    """Three 3x3 convolutions (16, 32 and 32 channels, the last two at stride 2) and a linear layer 128-10."""
+    return _cnn(10)
+
+
+def build_transfer() -> nn.Module:
+    """The network of digits-cnn for five classes."""
+    return _cnn(5)
 
 
 DIGITS_MLP = Task(
@@ -49,4 +99,23 @@ DIGITS_MLP = Task(
     load=load,
     build=build,
     recipe=Recipe(epochs=40, batch=64, learning_rate=1e-2, weight_decay=1e-4),
+)
+
+DIGITS_CNN = Task(
+    name="digits-cnn",
+    description="handwritten digits, 8x8 scans, three convolutions and a linear layer",
+    load=load_images,
+    build=build_cnn,
+    recipe=Recipe(epochs=20, batch=64, learning_rate=1e-2, weight_decay=1e-4),
+)
+
+DIGITS_TRANSFER = Task(
+    name="digits-transfer",
+    description="learns the digits 0..4, then 5..9 from 20 images each; the network of digits-cnn",
+    load=load_new,
+    build=build_transfer,
+    recipe=Recipe(epochs=40, batch=20, learning_rate=3e-3, weight_decay=1e-4),
+    pretraining=Pretraining(
+        load_old, Recipe(epochs=15, batch=64, learning_rate=1e-2, weight_decay=1e-4), fresh=("10", "11")
+    ),
 )

@@ -37,13 +37,15 @@ def round_to_format(x: Tensor, fmt: Format) -> Tensor:
     """
     with torch.no_grad():
         largest = _largest(fmt)
-        scale = x.new_ones(())
+        # Under autocast x may be bfloat16, in which the largest values of most formats are none.
+        wide = x if x.dtype == torch.float64 else x.float()
+        scale = wide.new_ones(())
         if fmt.name not in _UNSCALED:
-            peak = x.abs().amax()
+            peak = wide.abs().amax()
             scale = torch.where(peak > 0, peak / largest, scale)
-        scaled = (x / scale).clamp(-largest, largest)
-        rounded = scaled.to(_TORCH_TYPES[fmt.name]).to(x.dtype) if fmt.is_float else scaled.round()
-        rounded = rounded * scale
+        scaled = (wide / scale).clamp(-largest, largest)
+        rounded = scaled.to(_TORCH_TYPES[fmt.name]).to(wide.dtype) if fmt.is_float else scaled.round()
+        rounded = (rounded * scale).to(x.dtype)
     # x - x.detach() is exactly zero: the value is the rounded one, the gradient that of x.
     return rounded + (x - x.detach())
 

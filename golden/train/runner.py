@@ -1,4 +1,4 @@
-"""Training: a DenseShift network and its float32 twin with one recipe and one seed, and their export."""
+"""Training runs: a network of shifts and its float32 twin with one recipe and one seed, their checkpoint and their export."""
 
 import math
 import os
@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -15,27 +14,26 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from golden.train.baselines import advance, sparsity_penalty
-from golden.train.convert import convert
-from golden.train.digits import DIGITS_MLP
-from golden.train.loop import accuracy, fit, one_thread
+from golden.train.checkpoint import Checkpoint, digest
+from golden.train.loop import threads
 from golden.train.methods import METHODS, method_named
-from golden.train.rounding import rounded_inputs
-from golden.train.task import Recipe, Split, Task
-from shiftforge.errors import InputError
+from golden.train.metrics import TrainingState
+from golden.train.single import Epoch, Options, Trained, epochs_of, train_network, with_epochs
+from golden.train.task import Data, Split, Task
+from golden.train.tasks import task_named
+from golden.train.workers import joined
+from shiftforge.errors import CheckFailed, InputError
 from shiftforge.formats import WeightCode, format_named
 
-TASKS = MappingProxyType({task.name: task for task in (DIGITS_MLP,)})
-
-INQ_PORTIONS = (0.5, 0.75, 0.875, 1.0)
-"""Portions of the weights that INQ fixes, at the start of the first, second, third and last quarter of the epochs."""
+_EXPORTED_ROWS = 256  # of a test set that is read from files
 
 
 @dataclass(frozen=True)
 class Step:
     """One finished epoch, for a progress display.
 
-    ``done`` of ``total`` epochs are finished, those of both networks counted.
+    ``done`` of ``total`` epochs are finished, those of both networks counted. ``unchanged`` is the share of weights whose code is
+    that of the epoch before; None for full precision.
     """
 
     network: str
@@ -43,6 +41,8 @@ class Step:
     loss: float
     done: int
     total: int
+    phase: str = "training"
+    unchanged: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,19 @@ class TrainResult:
     Members
     -------
     model, float32_model : nn.Module
-        The DenseShift network and its twin, in eval mode.
+        The network of shifts and its twin, in eval mode.
     torch_accuracy, float32_accuracy : float
         The share of right answers on the test split, 0..1, both computed by torch in float32.
     losses, float32_losses : tuple of float
         The mean training loss of each epoch.
     test : Split
+        The test set; of one that is read from files, the first 256 rows.
+    test_rows : int
+        Rows of the test set on which both accuracies were measured.
     seconds : float
-        The time both trainings took.
+        The time both trainings took; of a resumed run, from the call that resumed it.
+    unchanged, frozen : tuple of float
+        See ``golden.train.single.Trained``.
     """
 
     task: str
@@ -73,16 +78,11 @@ class TrainResult:
     losses: tuple[float, ...]
     float32_losses: tuple[float, ...]
     test: Split
+    test_rows: int
     seconds: float
     method: str = "denseshift"
-
-
-def task_named(name: str) -> Task:
-    """The task of that name; ``InputError`` lists the names otherwise."""
-    try:
-        return TASKS[name]
-    except KeyError:
-        raise InputError(f"task must be one of {', '.join(TASKS)}, not {name!r}") from None
+    unchanged: tuple[float, ...] = ()
+    frozen: tuple[float, ...] = ()
 
 
 def train(
@@ -94,6 +94,11 @@ def train(
     seed: int = 0,
     method: str = "denseshift",
     progress: Callable[[Step], None] | None = None,
+    checkpoint: Path | str | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    mixed: bool = False,
+    thread_count: int = 1,
 ) -> TrainResult:
     """Train the task's network with weights of ``bits`` bits, and its float32 twin with the same recipe and seed.
 
@@ -101,14 +106,14 @@ def train(
     defined on a trained network: it starts from the twin's weights, and so has trained twice as long in all.
 
     The same arguments give the same result on one machine; torch's global generator and thread count are left as
-    they were.
+    they were. Under torchrun the processes share every batch, and all return the result.
 
     Parameters
     ----------
     task : str or Task
-        A name in ``TASKS``, or a task of your own.
+        The name of a task without a folder, or a task of your own (``golden.train.tasks.task_named``).
     activation : str
-        Format to which the inputs of every layer are rounded while the DenseShift network trains.
+        Format to which the inputs of every layer are rounded while the network of shifts trains.
     epochs : int or None
         None for the recipe's own.
     seed : int
@@ -117,91 +122,164 @@ def train(
         A name in ``METHODS`` other than "full".
     progress : callable
         Called after each epoch; see ``rich_progress``.
+    checkpoint : Path or str
+        A file that is replaced after every epoch, and stays when the run is interrupted or fails.
+    resume : bool
+        Go on from that file where it exists, to the same result as a run without interruption.
+    device, mixed
+        See ``golden.train.single.Options``.
+    thread_count : int
+        Threads of torch.
 
     Raises
     ------
     InputError
-        For a wrong argument or data that are not finite.
+        For a wrong argument, data that are not finite, or a checkpoint of another run or that cannot be written.
     CheckFailed
         When the loss stops being finite.
     """
-    chosen = task_named(task) if isinstance(task, str) else task
+    chosen = with_epochs(task_named(task) if isinstance(task, str) else task, epochs)
     WeightCode(bits)
     if method_named(method).linear is None:
         others = ", ".join(each.name for each in METHODS.values() if each.linear is not None)
         raise InputError(f"method must be one of {others} to train beside the float32 twin, not {method!r}")
     format_named(activation)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32:
-        raise InputError(f"seed must be an integer from 0 to 2**32 - 1, not {seed!r}")
-    recipe = chosen.recipe
-    if epochs is not None:
-        recipe = Recipe(epochs, recipe.batch, recipe.learning_rate, recipe.weight_decay)
+    if isinstance(thread_count, bool) or not isinstance(thread_count, int) or thread_count < 1:
+        raise InputError(f"threads must be a positive integer, not {thread_count!r}")
+    if resume and checkpoint is None:
+        raise InputError("a checkpoint must be named to resume from, not None")
+    Options(seed, activation, device, mixed)
     data, test = chosen.load()
-    if len(data.x) < recipe.batch:
-        raise InputError(f"the training split must hold a batch of {recipe.batch} or more, not {len(data.x)!r}")
-
-    networks = ("float32", f"{bits}-bit" if method == "denseshift" else f"{method} {bits}-bit")
-    total = recipe.epochs * len(networks)
-    models: list[nn.Module] = []
-    losses: list[list[float]] = []
     start = perf_counter()
-    with one_thread(), torch.random.fork_rng(devices=[]):
-        for network in networks:
-            torch.manual_seed(seed)
-            model = chosen.build()
-            if network != "float32":
-                start_from = models[0].train() if method == "inq" else model
-                model = convert(start_from, bits, chosen.keep, method)
-                advance(model, INQ_PORTIONS[0])
-            history: list[float] = []
-            with rounded_inputs(model, "fp32" if network == "float32" else activation):
-                for loss in fit(model, network, data, recipe, seed, sparsity_penalty if method == "s3" else None):
-                    history.append(loss)
-                    advance(model, _portion(len(history), recipe.epochs))
-                    if progress is not None:
-                        done = len(models) * recipe.epochs + len(history)
-                        progress(Step(network, len(history), loss, done, total))
-            models.append(model)
-            losses.append(history)
-        seconds = perf_counter() - start
-        accuracies = [accuracy(model.eval(), test) for model in models]
+    with threads(thread_count), torch.random.fork_rng(devices=[]), joined(device) as workers:
+        options = Options(seed, activation, device, mixed, workers)
+        run = {
+            "task": chosen.name,
+            "method": method,
+            "bits": bits,
+            "seed": seed,
+            "activation": activation,
+            "epochs": chosen.recipe.epochs,
+            "recipe": f"{chosen.recipe} {chosen.pretraining.recipe if chosen.pretraining else None}",
+            "data": digest(data.digest()),
+            "torch": str(torch.__version__),
+            "device": device,
+            "mixed": mixed,
+            "threads": thread_count,
+            "processes": workers.count,
+        }
+        both = _Both(chosen, bits, method, data, test, options, progress if workers.first else None)
+        file = None if checkpoint is None else Checkpoint(checkpoint, run)
+        if file is not None and resume and file.path.exists():
+            both.load(file.read())
+        try:
+            twin, trained = both.run(file if workers.first else None)
+        except CheckFailed as error:
+            if file is None or not file.path.exists():
+                raise
+            raise CheckFailed(f"{error}; {str(file.path)!r} holds the last good epoch") from None
     return TrainResult(
         task=chosen.name,
         bits=bits,
         activation=activation,
         seed=seed,
-        model=models[1],
-        float32_model=models[0],
-        torch_accuracy=accuracies[1],
-        float32_accuracy=accuracies[0],
-        losses=tuple(losses[1]),
-        float32_losses=tuple(losses[0]),
-        test=test,
-        seconds=seconds,
+        model=trained.model,
+        float32_model=twin.model,
+        torch_accuracy=trained.accuracy,
+        float32_accuracy=twin.accuracy,
+        losses=trained.losses,
+        float32_losses=twin.losses,
+        test=_in_memory(test),
+        test_rows=len(test),
+        seconds=perf_counter() - start,
         method=method,
+        unchanged=trained.unchanged,
+        frozen=trained.frozen,
     )
 
 
-def _portion(done: int, epochs: int) -> float:
-    """What INQ must have fixed after ``done`` of the epochs."""
-    return INQ_PORTIONS[-1] if done >= epochs else INQ_PORTIONS[done * len(INQ_PORTIONS) // epochs]
+class _Both:
+    """The twin and the network of shifts, one after the other, with one checkpoint."""
+
+    def __init__(
+        self,
+        task: Task,
+        bits: int,
+        method: str,
+        data: Data,
+        test: Data,
+        options: Options,
+        progress: Callable[[Step], None] | None,
+    ) -> None:
+        self._task, self._bits, self._method, self._options = task, bits, method, options
+        self._data, self._test, self._progress = data, test, progress
+        self._states: dict[str, TrainingState] = {}
+
+    def load(self, state: TrainingState) -> None:
+        """Go on from a checkpoint."""
+        for network, each in state.items():
+            if not isinstance(each, dict):
+                raise InputError(f"the checkpoint's network {network!r} must be a table, not {type(each).__name__}")
+            self._states[network] = each
+
+    def run(self, file: Checkpoint | None) -> tuple[Trained, Trained]:
+        twin = self._one("full", None, file)
+        return twin, self._one(self._method, twin.model, file)
+
+    def _one(self, method: str, twin: nn.Module | None, file: Checkpoint | None) -> Trained:
+        before = 0 if method == "full" else epochs_of(self._task, "full")
+        total = epochs_of(self._task, "full") + epochs_of(self._task, self._method)
+        state = self._states.get(method)
+        done = before if state is None else before + len(_list(state["losses"]))
+
+        def show(epoch: Epoch) -> None:
+            nonlocal done
+            done += 1
+            if self._progress is not None:
+                self._progress(Step(epoch.network, epoch.epoch, epoch.loss, done, total, epoch.phase, epoch.unchanged))
+
+        def keep(state: TrainingState) -> None:
+            self._states[method] = state
+            if file is not None:
+                file.write(dict(self._states))
+
+        return train_network(
+            self._task,
+            method,
+            self._bits,
+            self._data,
+            self._test,
+            self._options,
+            twin=twin,
+            show=show,
+            keep=keep,
+            state=state,
+        )
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise InputError(f"the checkpoint's losses must be a list, not {type(value).__name__}")
+    return value
 
 
 @contextmanager
 def rich_progress(console: Console | None = None) -> Iterator[Callable[[Step], None]]:
     """A progress bar with the time left, to pass to ``train`` (on standard error unless a console is given)."""
     columns = (
-        TextColumn("training {task.fields[network]}"),
+        TextColumn("{task.fields[phase]} {task.fields[network]}"),
         BarColumn(),
-        TextColumn("epoch {task.fields[epoch]}, loss {task.fields[loss]:.4f}"),
+        TextColumn("epoch {task.fields[epoch]}, loss {task.fields[loss]:.4f}{task.fields[unchanged]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console or Console(stderr=True)) as bar:
-        bar_id = bar.add_task("train", total=None, network="", epoch=0, loss=math.nan)
+    bar = Progress(*columns, console=console or Console(stderr=True))
+    bar_id = bar.add_task("train", total=None, network="", epoch=0, loss=math.nan, phase="training", unchanged="")
+    try:
 
         def show(step: Step) -> None:
+            bar.start()  # with the first epoch: an error before it is not preceded by an empty bar
             bar.update(
                 bar_id,
                 completed=step.done,
@@ -209,9 +287,14 @@ def rich_progress(console: Console | None = None) -> Iterator[Callable[[Step], N
                 network=step.network,
                 epoch=step.epoch,
                 loss=step.loss,
+                phase=step.phase,
+                unchanged="" if step.unchanged is None else f", {100 * step.unchanged:.1f} % of codes unchanged",
             )
 
         yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def split_path(path: Path) -> Path:
@@ -246,11 +329,19 @@ def export(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     return torch.export.export(model, (rows,), dynamic_shapes=({0: torch.export.Dim("batch")},))
 
 
+def _in_memory(data: Data) -> Split:
+    """The set, or the first rows of one that is read from files."""
+    if isinstance(data, Split):
+        return data
+    x, y = data.batch(torch.arange(min(len(data), _EXPORTED_ROWS)), None)
+    return Split(x.numpy(), y.numpy())
+
+
 def save(result: TrainResult, path: Path | str) -> tuple[Path, Path]:
     """Write ``MODEL.pt2`` and ``MODEL.test.npz``; each appears complete or not at all.
 
-    The second file holds ``x`` (float32), ``y`` (int64), and ``float32_accuracy``, ``torch_accuracy`` (0..1, float64),
-    ``bits``, ``seed`` (int64) and ``activation`` (a string) as arrays without axes.
+    The second file holds ``x`` (float32, or int64 for characters), ``y`` (int64), and ``float32_accuracy``,
+    ``torch_accuracy`` (0..1, float64), ``bits``, ``seed`` (int64) and ``activation`` (a string) as arrays without axes.
     """
     target = check_target(path)
     arrays = split_path(target)

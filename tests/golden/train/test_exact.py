@@ -10,6 +10,7 @@ from golden.codec import encode
 from golden.rounding import round_float64
 from golden.train import runner
 from golden.train.convert import convert, freeze
+from golden.train.digits import load
 from golden.train.exact import _round, evaluate, exact_network, run_golden, run_torch
 from golden.train.loop import accuracy
 from golden.train.post_training import convert_pretrained
@@ -30,7 +31,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def training_images():
-    return runner.task_named("digits-mlp").load()[0].x
+    return load()[0].x
 
 
 def bits_of(values):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from golden.codec import decode_weights
-from golden.train import runner
+from golden.train import digits, runner
 from golden.train.loop import accuracy
 from golden.train.post_training import (
     TermSumLayer,
@@ -138,7 +138,7 @@ def test_a_model_converts_layer_by_layer():
 
 def test_digits_without_training():
     result = runner.train("digits-mlp", seed=1)
-    calibration = torch.from_numpy(runner.task_named("digits-mlp").load()[0].x[:256])
+    calibration = torch.from_numpy(digits.load()[0].x[:256])
     found = {}
     for terms in (1, 2, 3):
         found[terms] = accuracy(convert_pretrained(result.float32_model, 3, terms), result.test)

@@ -10,11 +10,13 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from golden.train import runner
+from golden.train import digits, runner
 from golden.train.convert import convert
 from golden.train.digits import DIGITS_MLP
 from golden.train.layers import DenseShiftLayer
+from golden.train.loop import fit
 from golden.train.methods import METHODS
+from golden.train.single import portion
 from golden.train.task import Recipe, Split, Task
 from shiftforge.errors import CheckFailed, InputError
 
@@ -29,7 +31,7 @@ def states(model):
 
 
 def test_split_is_stratified_disjoint_and_stable():
-    train, test = DIGITS_MLP.load()
+    train, test = digits.load()
     assert train.x.shape == (1437, 64)
     assert test.x.shape == (360, 64)
     assert train.x.min() == 0.0
@@ -40,7 +42,7 @@ def test_split_is_stratified_disjoint_and_stable():
     assert counts.max() <= 38
     # No scan of the test split is trained on (the data hold no duplicates).
     assert not {x.tobytes() for x in train.x} & {x.tobytes() for x in test.x}
-    again = DIGITS_MLP.load()
+    again = digits.load()
     assert np.array_equal(again[1].x, test.x)
     assert np.array_equal(again[0].y, train.y)
 
@@ -177,7 +179,10 @@ def test_bad_targets(short, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"task": "digit-mlp"}, "task must be one of digits-mlp, not 'digit-mlp'"),
+        (
+            {"task": "digit-mlp"},
+            "task must be one of digits-mlp, digits-cnn, digits-transfer, keywords, chars, cifar10, imagenet, not 'digit-mlp'",
+        ),
         ({"bits": 5}, "weight_bits must be 2, 3 or 4, not 5"),
         (
             {"activation": "fp17"},
@@ -289,17 +294,17 @@ def test_every_method_trains_beside_the_same_twin(short, method):
 
 
 def test_a_penalty_is_part_of_the_loss():
-    data, _ = DIGITS_MLP.load()
+    data, _ = digits.load()
     recipe = Recipe(1, 64, 1e-3, 0.0)
     losses = []
     for penalty in (None, lambda model: torch.tensor(2.5)):
         torch.manual_seed(0)
-        losses += list(runner.fit(DIGITS_MLP.build(), "float32", data, recipe, 0, penalty))
+        losses += list(fit(DIGITS_MLP.build(), "float32", data, recipe, 0, penalty))
     assert losses[1] == pytest.approx(losses[0] + 2.5, rel=1e-6)
 
 
 def test_inq_fixes_its_portions_quarter_by_quarter():
-    assert [runner._portion(done, 40) for done in (0, 9, 10, 20, 29, 30, 39, 40)] == [
+    assert [portion(done, 40) for done in (0, 9, 10, 20, 29, 30, 39, 40)] == [
         0.5,
         0.5,
         0.75,
@@ -309,7 +314,7 @@ def test_inq_fixes_its_portions_quarter_by_quarter():
         1,
         1,
     ]
-    assert [runner._portion(done, 1) for done in (0, 1)] == [0.5, 1]
+    assert [portion(done, 1) for done in (0, 1)] == [0.5, 1]
 
 
 def test_the_method_is_checked_before_anything_is_trained():

@@ -51,7 +51,10 @@ def test_train_writes_the_model_and_the_test_split(trained):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("digits", "--out", "d.pt2"), "task must be one of digits-mlp, not 'digits'"),
+        (
+            ("digits", "--out", "d.pt2"),
+            "task must be one of digits-mlp, digits-cnn, digits-transfer, keywords, chars, cifar10, imagenet, not 'digits'",
+        ),
         (("digits-mlp", "--out", "d.onnx"), "the model's file name must end in .pt2, not 'd.onnx'"),
         (("digits-mlp", "--out", "no/d.pt2"), "the folder of the model's file must exist, not 'no'"),
         (("digits-mlp", "--out", "d.pt2", "--bits", "5"), "weight_bits must be 2, 3 or 4, not 5"),

@@ -1,0 +1,105 @@
+"""`train` when it is interrupted, resumed, or started beside an old checkpoint."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from golden.train import loop
+from golden.train.metrics import TrainingState
+from shiftforge import cli
+
+ROOT = Path(__file__).parents[3]
+
+
+def weights(path) -> TrainingState:
+    return dict(torch.export.load(path).state_dict)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_network(work, shiftforge, monkeypatch, capsys):
+    words = ("train", "digits-mlp", "--epochs", "2", "--seed", "4")
+    assert shiftforge(*words, "--out", "whole.pt2")[0] == 0
+    real, calls = loop.Fitting.run_epoch, 0
+
+    def interrupted(self):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return real(self)
+
+    monkeypatch.setattr(loop.Fitting, "run_epoch", interrupted)
+    assert cli.main([*words, "--out", "part.pt2"]) == 130
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1] == (
+        "shiftforge: interrupted; 'part.checkpoint' holds the last whole epoch, and the same command with --resume goes on from it"
+    )
+    assert not Path("part.pt2").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(work)
+    code, _, message = shiftforge(*words, "--out", "part.pt2")
+    assert code == 2
+    assert message == (
+        "'part.checkpoint' must not be there when a run starts: it is what an interrupted one left; add --resume to go on from it, "
+        "or delete it"
+    )
+    assert shiftforge(*words, "--out", "part.pt2", "--resume")[0] == 0
+    assert not Path("part.checkpoint").exists()
+    whole, part = weights("whole.pt2"), weights("part.pt2")
+    assert whole.keys() == part.keys()
+    for key, value in whole.items():
+        assert isinstance(value, torch.Tensor)
+        other = part[key]
+        assert isinstance(other, torch.Tensor)
+        assert torch.equal(value, other)
+
+
+def test_ctrl_c_in_a_process_keeps_the_checkpoint(tmp_path):
+    command = [sys.executable, "-m", "shiftforge.cli", "train", "digits-mlp", "--epochs", "100000", "--out", "m.pt2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 120
+        while not (tmp_path / "m.checkpoint").exists():
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("shiftforge: interrupted; 'm.checkpoint' holds the last whole epoch")
+    assert torch.load(tmp_path / "m.checkpoint", weights_only=True)["run"]["epochs"] == 100000
+    assert [p.name for p in tmp_path.iterdir()] == ["m.checkpoint"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("cifar10",), "the folder of the data of cifar10 must be named with --data FOLDER, and is not"),
+        (
+            ("imagenet", "--data", "no"),
+            "the data of imagenet must be in a folder that exists, not 'no'; name it with --data",
+        ),
+        (("digits-mlp", "--threads", "0"), "threads must be a positive integer, not 0"),
+    ],
+)
+def test_what_is_refused(words, message, work, shiftforge):
+    assert shiftforge("train", *words, "--out", "m.pt2") == (2, "", message)
+
+
+def test_an_unknown_device_is_one_sentence(work, shiftforge):
+    code, _, message = shiftforge("train", "digits-mlp", "--device", "nonsense", "--out", "m.pt2")
+    assert code == 2
+    assert message.startswith("device must be one that torch finds here, not 'nonsense' (")
+
+
+def test_mixed_precision_trains(work, shiftforge):
+    assert shiftforge("train", "digits-mlp", "--mixed", "--epochs", "3", "--out", "m.pt2", "--json")[0] == 0
