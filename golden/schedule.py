@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from golden.decoder import Layer
 from shiftforge import timing
+from shiftforge.banks import Banks
 from shiftforge.config import Config, ceil_div
 from shiftforge.packets import HEADER_BYTES
 
@@ -71,9 +72,8 @@ def drain_latency(config: Config) -> int:
 
 
 def tile_latency(config: Config) -> int:
-    """From a tile's last slot to the cycle in which the last column reports it complete."""
-    read = timing.FEED + timing.PE + timing.read_out(config) + timing.COLUMN
-    return read + config.rows - 1 + config.cols - 1
+    """From the slot that hands a tile over (its last product, or its last drain slot) to the last column's report."""
+    return timing.last_slot_to_first_write(config) + config.rows - 1 + config.cols - 1
 
 
 def _tile_steps(layer: Layer) -> Iterator[int]:
@@ -87,7 +87,7 @@ def _tile_steps(layer: Layer) -> Iterator[int]:
             yield groups * (config.rows if mt < pixel_tiles - 1 else last_rows)
 
 
-class _Engine:
+class AlignedEngine:
     """Issues tiles: each waits, before its last block, until one of the drain buffers is free."""
 
     def __init__(self, layer: Layer, start: int) -> None:
@@ -114,14 +114,63 @@ class _Engine:
         self._drained.append(cycle)
 
 
+class BankedEngine:
+    """Issues tiles and the drain slots that read them out: each before a block of the next tile, or while no tile runs.
+
+    Two tiles hold both sets of banks, so the products of a tile come after the last drain slot of the tile two before it.
+    """
+
+    def __init__(self, layer: Layer, start: int, wiped: int) -> None:
+        config = layer.config
+        self._rows, self._blocks = config.rows, layer["k_words"]
+        self._left = layer["n_tiles"] * ceil_div(layer["pixels"], config.rows)  # tiles whose drain slots are not issued
+        self._banks, self._spacing = Banks.of(config).count, timing.drain_spacing(config)
+        self._latency = tile_latency(config)
+        self._drained: list[int] = []
+        begin = max(start + 1, wiped)
+        self._end = begin + self._blocks * self._rows - 1  # the last product issued
+        self._slot = start - self._spacing - timing.BANK_SETTLE  # the last drain slot issued: long ago
+        self.stall = begin - (start + 1)
+        self.tiles = 0
+
+    def complete(self) -> int:
+        """Issue the next tile's drain slots and the products beside them; returns the cycle in which the tile is complete."""
+        earliest = max(self._end + timing.BANK_SETTLE, self._slot + self._spacing)
+        if self.tiles >= timing.DRAIN_SETS:
+            earliest = max(earliest, self._drained[self.tiles - timing.DRAIN_SETS] + 1)
+        now = max(self._end + 1, self._slot + timing.BANK_SETTLE)  # the next block may begin
+        self.tiles += 1
+        self._left -= 1
+        blocks = self._blocks if self._left else 0
+        if blocks:
+            self.stall += now - (self._end + 1)
+        for _ in range(self._banks):
+            if blocks == self._blocks and earliest <= now:  # before the next tile begins
+                self._slot = earliest
+            else:
+                passing = min(blocks, ceil_div(max(0, earliest - now), self._rows))
+                now, blocks = now + passing * self._rows, blocks - passing
+                self._slot = max(earliest, now)
+            if blocks:
+                now = max(now, self._slot + 1)
+            earliest = self._slot + self._spacing
+        self._end = now + blocks * self._rows - 1
+        return self._slot + self._latency
+
+    def drained(self, cycle: int) -> None:
+        """The tile's last step was issued in this cycle."""
+        self._drained.append(cycle)
+
+
 def run_layer(layer: Layer, start: int, output: Output) -> LayerRun:
     """The timeline of a layer whose start pulse is in cycle ``start``; appends a RESULT packet's beats to ``output``."""
-    engine = _Engine(layer, start)
+    banked = layer.config.banked
+    engine = BankedEngine(layer, start, timing.wiped(layer.config)) if banked else AlignedEngine(layer, start)
     done = _to_stream(layer, start, engine, output) if layer["to_stream"] else _on_chip(layer, engine)
     return LayerRun(done, engine.tiles * layer["k_words"] * layer.config.rows, engine.stall)
 
 
-def _on_chip(layer: Layer, engine: _Engine) -> int:
+def _on_chip(layer: Layer, engine: AlignedEngine | BankedEngine) -> int:
     end = 0
     for steps in _tile_steps(layer):
         end = max(engine.complete() + 1, end + 1) + steps - 1
@@ -129,7 +178,7 @@ def _on_chip(layer: Layer, engine: _Engine) -> int:
     return end + drain_latency(layer.config) + 2  # one cycle to write, one to tell
 
 
-def _to_stream(layer: Layer, start: int, engine: _Engine, output: Output) -> int:
+def _to_stream(layer: Layer, start: int, engine: AlignedEngine | BankedEngine, output: Output) -> int:
     config = layer.config
     width, step_bits = config.stream_bits, config.lanes * config.output.bits
     room = timing.fifo_steps(config)

@@ -15,7 +15,7 @@ class Array(wiring.Component):
 
     Row r's inputs must come r cycles after row 0's (the row feed does that); a weight word comes whole, with row 0's activation,
     and is skewed here. PEs of a column finish on successive cycles, so a column's read-out is a registered OR tree without any
-    select: column c delivers row r's capture `timing.PE + timing.read_out(config) + r + c` cycles after row 0's `last` token
+    select: column c delivers row r's capture `timing.pe(config) + timing.read_out(config) + r + c` cycles after row 0's token
     entered.
 
     Parameters
@@ -39,18 +39,20 @@ class Array(wiring.Component):
     ----------
     pe : Unit
         Instantiated here, emitted once by `hw.verilog`.
+    moving : list of str
+        Names of what moves right.
     """
 
     def __init__(self, config: Config, pe: Unit | None = None):
         self.config = config
         self.pe: Unit = PE(config) if pe is None else pe
         ports = self.pe.signature.members
-        self._moving = [name for name in ports if name != "w" and f"{name}_out" in ports]
+        self.moving = [name for name in ports if name != "w" and f"{name}_out" in ports]
         self._code_bits = Shape.cast(ports["w"].shape).width
         self._capture_bits = Shape.cast(ports["capture"].shape).width
         members: dict[str, wiring.Member] = {"reset": In(1), "w": In(config.cols * self._code_bits)}
         for r in range(config.rows):
-            members |= {f"{name}_{r}": In(ports[name].shape) for name in self._moving}
+            members |= {f"{name}_{r}": In(ports[name].shape) for name in self.moving}
         members |= {f"column_{c}": Out(ports["capture"].shape) for c in range(config.cols)}
         super().__init__(members)
 
@@ -61,7 +63,7 @@ class Array(wiring.Component):
         for r, line in enumerate(grid):
             for c, ports in enumerate(line):
                 m.submodules[f"pe_{r}_{c}"] = ports.instance
-                for name in self._moving:
+                for name in self.moving:
                     source = getattr(self, f"{name}_{r}") if c == 0 else grid[r][c - 1][f"{name}_out"]
                     m.d.comb += ports[name].eq(source)
                 if r > 0:

@@ -5,6 +5,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.array import Array
+from hw.banked_column import BankedColumn
+from hw.banked_edge import BankedEdge
+from hw.banked_pe import BankedPE
 from hw.column import Column
 from hw.decoder import Decoder
 from hw.delay import delayed
@@ -14,6 +17,7 @@ from hw.engine import Engine
 from hw.instance import Ports, Unit
 from hw.lane import Lane
 from hw.memories import ActivationMemory, WordMemory
+from hw.pe import PE
 from hw.registers import COUNTERS
 from hw.row_edge import RowEdge
 from hw.row_feed import RowFeed
@@ -66,12 +70,12 @@ class Core(wiring.Component):
     def __init__(self, config: Config):
         config.require_hardware()
         self.config = config
-        self.array = Array(config)
+        self.array = Array(config, BankedPE(config) if config.banked else PE(config))
         self.activations = ActivationMemory(config)
         self.row_feed, self.row_edge, self.column, self.lane = (
             RowFeed(config),
-            RowEdge(config),
-            Column(config),
+            BankedEdge(config) if config.banked else RowEdge(config),
+            BankedColumn(config) if config.banked else Column(config),
             Lane(config),
         )
         super().__init__(
@@ -165,7 +169,9 @@ class Core(wiring.Component):
             m.d.sync += keep[i].eq(~zero & (~tail | (i < decoder.layer.k_tail)))
         m.d.sync += word.eq(activations.data & Cat(bit.replicate(config.activation.bits) for bit in keep))
         load = _chain(m, engine.load, timing.MEMORY_READ + timing.WORD_MASK, "load")
-        token = _chain(m, engine.token.as_value(), timing.FEED, "token")
+        # The edge of banked accumulators takes the token with the code; the aligned one leaves it to its delay.
+        to_edge = timing.feed(config) - (timing.row_edge(config) if config.banked else 0)
+        token = _chain(m, engine.token.as_value(), to_edge, "token")
         for r in range(rows):
             feed, edge = Ports(self.row_feed, f"feed_{r}", self.reset), Ports(self.row_edge, f"edge_{r}", self.reset)
             m.submodules[f"feed_{r}"], m.submodules[f"edge_{r}"] = feed.instance, edge.instance
@@ -173,16 +179,14 @@ class Core(wiring.Component):
                 feed["load"].eq(load),
                 feed["word"].eq(word),
                 edge["code"].eq(feed["code"]),
-                getattr(array, f"x_{r}").eq(edge["x"]),
-                getattr(array, f"token_{r}").eq(token),
+                *([edge["token"].eq(token)] if config.banked else []),
+                *(getattr(array, f"{name}_{r}").eq(token if name == "token" else edge[name]) for name in array.moving),
             ]
-            if config.activation.flag_bits:
-                m.d.comb += getattr(array, f"special_{r}").eq(edge["special"])
             load, token = _chain(m, load, 1, f"load_{r}"), _chain(m, token, 1, f"token_{r}")
         m.d.comb += [
             weights.address.eq(
                 _within_half(
-                    delayed(m, engine.weight_address, timing.FEED - timing.MEMORY_READ, "weight_address"),
+                    delayed(m, engine.weight_address, timing.feed(config) - timing.MEMORY_READ, "weight_address"),
                     layer.weight_address,
                 )
             ),
@@ -252,7 +256,7 @@ class Core(wiring.Component):
         events = {
             "cycles": 1,
             "busy_cycles": decoder.busy,
-            "slots": engine.token.valid,
+            "slots": engine.slot,
             "stall_drain": engine.stall,
             "stall_input": decoder.stall,
             "stall_output": emitter.stall,

@@ -4,6 +4,8 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.banked_pe import BANKED_TOKEN
+from hw.drain_slots import DrainSlots
 from hw.layer import layer_layout
 from hw.patch import PatchWalk
 from hw.pe import TOKEN
@@ -14,8 +16,11 @@ from shiftforge.config import Config
 class Engine(wiring.Component):
     """Static schedule of a layer: channel tiles outside, pixel tiles inside, blocks of `rows` cycles within.
 
-    In cycle j of a block it reads the block's word of the tile's pixel j and issues slot j of the dot products. A tile's last
-    block waits until one of the two drain buffers is free; nothing else ever stops it.
+    In cycle j of a block it reads the block's word of the tile's pixel j and issues slot j of the dot products.
+
+    With the aligned accumulator a tile's last block waits until one of the two drain buffers is free; nothing else ever stops it.
+    With the banked one a cycle before a block may be given up to a drain slot of the tile before, and a tile does not begin before
+    the last drain slot of the tile two before it (`hw.drain_slots.DrainSlots`).
 
     Parameters
     ----------
@@ -33,8 +38,10 @@ class Engine(wiring.Component):
         First read of a block: row 0 loads its feed with it, each row below one cycle later.
     token, weight_address : Out
         Of the slot issued in this cycle.
+    slot : Out(1)
+        It is a product.
     stall : Out(1)
-        A tile's last block waits for a drain buffer.
+        A tile waits: its last block for a drain buffer (aligned), or its first for a set of banks (banked).
     """
 
     def __init__(self, config: Config):
@@ -48,8 +55,9 @@ class Engine(wiring.Component):
                 "zero": Out(1),
                 "tail": Out(1),
                 "load": Out(1),
-                "token": Out(TOKEN),
+                "token": Out(BANKED_TOKEN if config.banked else TOKEN),
                 "weight_address": Out(range(config.weight_words)),
+                "slot": Out(1),
                 "stall": Out(1),
             }
         )
@@ -72,23 +80,46 @@ class Engine(wiring.Component):
         m.d.sync += [one_tile_of_pixels.eq(layer.pixels <= rows), last_block_index.eq(layer.k_words - 1)]
 
         m.submodules.patch = patch = PatchWalk(config)
-        issue, first_phase, last_phase, last_block = Signal(), Signal(), Signal(), Signal()
+        issue, full, first_phase, last_phase, last_block = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             first_phase.eq(phase == 0),
             last_phase.eq(phase == rows - 1),
             last_block.eq(block == last_block_index),
-            self.stall.eq(running & first_phase & last_block & (waiting == timing.DRAIN_SETS)),
-            issue.eq(running & ~self.stall),
+            full.eq(waiting == timing.DRAIN_SETS),
+            self.slot.eq(issue),
             self.address.eq(patch.address),
             self.zero.eq((pixels_left <= phase) | patch.outside),
             self.tail.eq(patch.tail),
             self.load.eq(issue & first_phase),
-            self.token.valid.eq(issue),
-            self.token.first.eq(first_phase & (block == 0)),
-            self.token.last.eq(last_phase & last_block),
         ]
 
-        reserve = issue & first_phase & last_block
+        reserve = Signal()  # of a drain buffer
+        if not config.banked:
+            m.d.comb += [
+                self.stall.eq(running & first_phase & last_block & full),
+                issue.eq(running & ~self.stall),
+                reserve.eq(issue & first_phase & last_block),
+                self.token.valid.eq(issue),
+                self.token.first.eq(first_phase & (block == 0)),
+                self.token.last.eq(last_phase & last_block),
+            ]
+        else:
+            m.submodules.drain_slots = drains = DrainSlots(config)
+            bank_set = Signal()  # of the tile's products
+            tile_end = issue & last_phase & last_block
+            m.d.sync += bank_set.eq(bank_set ^ tile_end)
+            m.d.comb += [
+                drains.may.eq(~running | first_phase),
+                drains.tile_end.eq(tile_end),
+                drains.full.eq(full),
+                self.stall.eq(running & first_phase & drains.blocked),
+                issue.eq(running & ~self.stall & ~drains.slot),
+                reserve.eq(drains.first),
+                self.token.valid.eq(issue | drains.wipe),
+                self.token.drain.eq(drains.slot),
+                self.token.set.eq(Mux(drains.slot, drains.set, bank_set)),
+                self.token.bank.eq(drains.bank),
+            ]
         with m.If(reserve & ~self.tile_drained):
             m.d.sync += waiting.eq(waiting + 1)
         with m.Elif(~reserve & self.tile_drained):

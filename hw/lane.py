@@ -15,7 +15,7 @@ from shiftforge.config import Config
 from shiftforge.formats import FP32
 
 EXACT_EXPONENT_BITS = 10
-"""Signed width of the exponent of an exact sum: any aligned accumulator's, shifted by -128..127."""
+"""Signed width of the exponent of an exact sum: any accumulator's, shifted by -128..127."""
 
 
 class Lane(wiring.Component):
@@ -135,8 +135,9 @@ class Lane(wiring.Component):
         direct = Cat(delayed(m, exact, timing.ROUND, "exact"))
         first = self.post
         if FP32.name in formats:
-            direct = Mux(to_output, to_fp32.code, direct)
-            first = self.post | to_output
+            to_binary32 = to_output if config.output == FP32 else ~to_output
+            direct = Mux(to_binary32, to_fp32.code, direct)
+            first = self.post | to_binary32
         carried = Cat(delayed(m, invalid, timing.ROUND, "invalid"), to_fp32.of & first, to_fp32.nx & first, direct)
         carried = delayed(m, carried, wait, "carried")
         flags, direct = delayed(m, carried[:3], timing.ROUND, "first_flags"), carried[3:]

@@ -112,6 +112,11 @@ class Config:
         """Steps in which the lanes read out one row of a tile: ceil(cols / lanes)."""
         return ceil_div(self.cols, self.lanes)
 
+    @property
+    def banked(self) -> bool:
+        """Whether the machine has banked accumulators; one without gateware (integers, say) is timed as an aligned one."""
+        return self.accumulator == "banked" and self.activation.name in BANKED_FORMATS
+
     # ---- memories
 
     @property
@@ -177,9 +182,10 @@ class Config:
                 f"array.accumulator must be {other!r} for hardware with {self.activation.name} activations, "
                 f"not {self.accumulator!r}; the golden backend runs it"
             )
-        if self.accumulator == "banked":
+        if self.banked and self.weights.mask:
             raise NotBuiltError(
-                "array.accumulator must be 'aligned' for hardware in this version, not 'banked'; the golden backend runs it"
+                "array.mask must be false for hardware with the banked accumulator in this version, not true; "
+                "the golden backend runs it"
             )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from shiftforge import timing
-from shiftforge.config import CONFIG_VERSION, Config
+from shiftforge.banks import Banks
+from shiftforge.config import CONFIG_VERSION, Config, ceil_div
 from shiftforge.errors import InputError
 from shiftforge.files import read_text
 
@@ -34,8 +35,8 @@ def widths(config: Config) -> Ledger:
         ("activation memory", config.activation_words * config.activation_word_bits, "bits", "both halves"),
         ("weight memory", config.weight_words * config.weight_word_bits, "bits", "both halves"),
         ("parameter memory", config.parameter_words * config.parameter_word_bits, "bits", "both halves"),
-        ("feed latency", timing.FEED, "cycles", "activation address to the first PE"),
-        ("PE latency", timing.PE, "cycles", "PE input to its capture register"),
+        ("feed latency", timing.feed(config), "cycles", "activation address to the first PE"),
+        ("PE latency", timing.pe(config), "cycles", "PE input to its capture register"),
         ("lane latency", timing.lane(config), "cycles", "sum to code"),
         (
             "min overlap K",
@@ -50,12 +51,26 @@ def widths(config: Config) -> Ledger:
 def min_overlap_k(config: Config) -> int:
     """The least K from which draining hides behind accumulation, when nothing holds the output up.
 
-    A tile accumulates for k_words * rows cycles and drains for rows * groups. Its last block waits for the buffer of the tile two
-    before it, which is free once that tile has passed the array (its last slot to the last PE's sum) and has been drained.
+    A tile accumulates for k_words * rows cycles and drains for rows * groups.
+
+    Aligned: its last block waits for the buffer of the tile two before it, which is free once that tile has passed the array (its
+    last slot to the last PE's sum) and has been drained. Banked: its first drain slot waits for that buffer, each drain slot stands
+    before a block of the next tile, and the last one must come before that tile ends.
     """
     rows, drain = config.rows, config.rows * config.groups
-    passage = rows + timing.last_slot_to_first_write(config) + (rows - 1) + (config.cols - 1) + 1
-    words = max(config.groups, -(-(passage + drain) // (2 * rows)))
+    passage = timing.last_slot_to_first_write(config) + (rows - 1) + (config.cols - 1) + 1
+    if not config.banked:
+        words = max(config.groups, ceil_div(rows + passage + drain, 2 * rows))
+    else:
+        slots = Banks.of(config).count
+        settle = ceil_div(timing.BANK_SETTLE - 1, rows)  # blocks
+        apart = ceil_div(timing.drain_spacing(config) - 1, rows)
+        reading = (slots - 1) * (apart * rows + 1)  # first drain slot to last
+        words = max(
+            settle + (slots - 1) * apart + max(settle, 1),
+            ceil_div(drain - slots, rows),
+            ceil_div(ceil_div(reading + passage + drain, 2) - slots, rows),
+        )
     return (words - 1) * rows + 1
 
 

@@ -4,6 +4,7 @@ A latency of n means: a value that a unit samples at rising edge t is visible at
 unit samples it at edge t + n.
 """
 
+from shiftforge.banks import SETS, Banks
 from shiftforge.config import Config, ceil_div, power_of_two_at_least
 from shiftforge.formats import FP32
 
@@ -15,8 +16,6 @@ ROW_FEED = 1
 """Parallel-in serial-out register of a row."""
 ROW_EDGE = 3
 """Activation code to fixed point, all formats."""
-FEED = MEMORY_READ + WORD_MASK + ROW_FEED + ROW_EDGE
-"""From an activation read's address to the first PE of its row."""
 PE = 3
 """From a PE's inputs to its capture register (aligned accumulator)."""
 COLUMN = 2
@@ -56,9 +55,34 @@ def drain_spacing(config: Config) -> int:
     return max(config.rows, BANKED_COLUMN)
 
 
+def wiped(config: Config) -> int:
+    """The first cycle after a reset in which a product may be issued: all banks of both sets are cleared before, one per cycle."""
+    return SETS * Banks.of(config).count
+
+
+def row_edge(config: Config) -> int:
+    """Row edge of the configuration's accumulator."""
+    return BANKED_EDGE if config.banked else ROW_EDGE
+
+
+def pe(config: Config) -> int:
+    """From the inputs of a PE of the configuration's accumulator to its capture register."""
+    return BANKED_PE if config.banked else PE
+
+
+def column(config: Config) -> int:
+    """From a capture to its sum in the column's drain buffer: a tile's, or with banked accumulators its last bank's."""
+    return BANKED_COLUMN if config.banked else COLUMN
+
+
+def feed(config: Config) -> int:
+    """From an activation read's address to the first PE of its row."""
+    return MEMORY_READ + WORD_MASK + ROW_FEED + row_edge(config)
+
+
 def last_slot_to_first_write(config: Config) -> int:
-    """From issuing a tile's last slot to the write of PE (0, 0)'s sum into its drain buffer."""
-    return FEED + PE + read_out(config) + COLUMN
+    """From issuing a tile's last slot (banked: its last drain slot) to the write of PE (0, 0)'s sum into its drain buffer."""
+    return feed(config) + pe(config) + read_out(config) + column(config)
 
 
 # ---- post-processing lane (hw/lane.py): registers from one unit's input to its output

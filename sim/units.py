@@ -166,6 +166,13 @@ UNITS = MappingProxyType(
                 _single("hw.engine", "Engine"),
             ),
             Unit(
+                "banked_engine",
+                "every read, product and drain slot of random products and convolutions, resets in between, 3x5",
+                "sim.benches.banked_engine",
+                _config(3, 5, "bf16", "bf16", 3, 60),
+                _single("hw.engine", "Engine"),
+            ),
+            Unit(
                 "walk",
                 "every drain step of random layers, 9x15 with 4 lanes",
                 "sim.benches.walk",

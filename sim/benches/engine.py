@@ -85,8 +85,9 @@ def layer_slots(config: Config, layer: Layer, image: Image | None) -> Iterator[S
                     )
 
 
-def _issued(slot: Slot) -> Values:
-    expected = {"zero": int(slot.address is None), "weight_address": slot.weight_address}
+def issued(slot: Slot) -> Values:
+    """What is seen in the cycle in which that slot is issued."""
+    expected = {"slot": 1, "zero": int(slot.address is None), "weight_address": slot.weight_address}
     expected |= {"token": slot.token, "load": int(slot.load), "tail": int(slot.tail)}
     return expected if slot.address is None else {**expected, "address": slot.address}
 
@@ -120,7 +121,7 @@ async def every_slot(dut) -> None:
                 stalls += 1
                 script.cycle(given, {"load": 0, "stall": 1})
             else:
-                script.cycle(given, {"stall": 0, **_issued(slots[position])})
+                script.cycle(given, {"stall": 0, **issued(slots[position])})
                 taken += slots[position].gate
                 position += 1
             taken -= drained

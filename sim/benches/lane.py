@@ -31,7 +31,7 @@ _EDGES = (0x0000_0000, 0x8000_0000, 0x3F80_0000, 0xBF80_0000, 0x0000_0001, 0x800
 class Batch:
     """Results that share the per-layer constants; `sums` in accumulator units, `seen` the lane's `flags`, fp32 patterns."""
 
-    sums: npt.NDArray[np.int64]
+    sums: npt.NDArray[np.object_]
     seen: npt.NDArray[np.int64]
     scale: npt.NDArray[np.uint32]
     bias: npt.NDArray[np.uint32]
@@ -86,23 +86,26 @@ def _ends(to: Format) -> tuple[int, ...]:
     return tuple(end + d for end in (top, to.min_exponent, to.lsb_exponent - 1) for d in (-1, 0, 1))
 
 
-def _sums(rng: np.random.Generator, config: Config, to: Format, exponent_bias: int, size: int) -> npt.NDArray[np.int64]:
+def _sums(
+    rng: np.random.Generator, config: Config, to: Format, exponent_bias: int, size: int
+) -> npt.NDArray[np.object_]:
     """Sums of any length: a significand of about the destination's precision on top, so that ties and near ties abound.
 
     Some are all ones, and some end where the destination's range does.
     """
     width = config.accumulator_bits - 1
     precision = rng.choice((to.precision, to.precision + 1, to.precision + 2, 25, width), size)
-    precision = np.minimum(precision, width)
+    precision = np.minimum(precision, min(width, 62))
     ones = rng.random(size) < 0.2
     significand = np.where(ones, (1 << 62) - 1, rng.integers(0, 1 << 62, size)) >> (62 - precision)
     significand |= rng.integers(0, 2, size)
     shift = rng.integers(0, 1 << 20, size) % (width - precision + 1)
     aimed = rng.choice(_ends(to), size) - config.activation.lsb_exponent - exponent_bias + 1 - precision
     shift = np.where((rng.random(size) < 0.5) & (aimed >= 0) & (aimed <= width - precision), aimed, shift)
-    value = (significand << shift) >> rng.integers(0, width, size) * (rng.random(size) < 0.2)
-    value = value + rng.integers(-1, 2, size) * (rng.random(size) < 0.5)
-    value = np.clip(value, 0, (1 << width) - 1)
+    value = significand.astype(object) << shift.astype(object)
+    value = value >> (rng.integers(0, width, size) * (rng.random(size) < 0.2)).astype(object)
+    value = value + (rng.integers(-1, 2, size) * (rng.random(size) < 0.5)).astype(object)
+    value = np.minimum(np.maximum(value, 0), (1 << width) - 1)
     return np.where(rng.random(size) < 0.5, -value, value)
 
 

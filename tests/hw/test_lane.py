@@ -11,7 +11,7 @@ from shiftforge.errors import CheckFailed
 from sim.runner import build_design
 from tests.hw.lane_mutants import MUTANTS, write_mutated_lane
 
-FAST = (("fp16", "fp16", 3), ("fp8_e4m3", "fp32", 4))
+FAST = (("fp16", "fp16", 3), ("fp8_e4m3", "fp32", 4), ("fp32", "fp16", 2))
 SLOW = (
     ("int8", "int8", 2),
     ("int8", "fp32", 3),
@@ -24,6 +24,12 @@ SLOW = (
     ("fp16", "bf16", 2),
     ("fp16", "fp8_e5m2", 3),
     ("fp16", "int16", 3),
+    ("bf16", "bf16", 3),
+    ("bf16", "int8", 2),
+    ("bf16", "fp32", 4),
+    ("fp32", "fp32", 3),
+    ("fp32", "bf16", 4),
+    ("fp32", "int16", 4),
 )
 
 

@@ -14,8 +14,11 @@ from sim import verilate
 TOP = "shiftforge_top"
 
 
-def _config(rows: int, cols: int, activation: str, output: str, weight_bits: int, stream_bits: int = 64) -> Config:
+def _config(
+    rows: int, cols: int, activation: str, output: str, weight_bits: int, stream_bits: int = 64, **more: str
+) -> Config:
     array = {
+        **more,
         "rows": rows,
         "cols": cols,
         "activation": activation,
@@ -61,13 +64,15 @@ def test_an_unknown_target_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
-def test_formats_without_gateware_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(NotBuiltError, match=r"array.accumulator must be 'aligned' for hardware in this version"):
-        emit(_config(2, 2, name, name, 3), tmp_path)
+def test_pairs_without_gateware_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(NotBuiltError, match=rf"array.accumulator must be 'banked' for hardware with {name}"):
+        emit(_config(2, 2, name, name, 3, accumulator="aligned"), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("shape", [(1, 1, "int8", "int8", 2, 32), (3, 5, "fp16", "fp16", 3, 64)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, "int8", "int8", 2, 32), (3, 5, "fp16", "fp16", 3, 64), (2, 3, "bf16", "fp32", 4, 64)]
+)
 def test_lint_and_netlist_checks_are_clean(shape: tuple[int, int, str, str, int, int], tmp_path: Path) -> None:
     files = emit(_config(*shape), tmp_path)
     verilate.lint(files, TOP)
@@ -82,6 +87,7 @@ def test_lint_and_netlist_checks_are_clean(shape: tuple[int, int, str, str, int,
         (7, 1, "int16", "bf16", 2, 32),
         (4, 6, "fp8_e4m3", "fp8_e4m3", 4, 64),
         (8, 8, "fp16", "fp16", 3, 64),
+        (1, 1, "fp32", "fp32", 2, 32),
         (16, 16, "fp16", "fp16", 4, 64),
     ],
 )

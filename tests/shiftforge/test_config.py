@@ -133,7 +133,11 @@ def test_each_format_has_an_accumulator(name: str) -> None:
             "banked",
             "must be 'aligned' for hardware with int8 activations, not 'banked'; the golden backend runs it",
         ),
-        ("fp16", "banked", "must be 'aligned' for hardware in this version, not 'banked'; the golden backend runs it"),
+        (
+            "fp32",
+            "aligned",
+            "must be 'banked' for hardware with fp32 activations, not 'aligned'; the golden backend runs it",
+        ),
     ],
 )
 def test_a_pair_without_gateware_names_one_that_has_it(activation: str, accumulator: str, message: str) -> None:
@@ -141,7 +145,24 @@ def test_a_pair_without_gateware_names_one_that_has_it(activation: str, accumula
     with pytest.raises(NotBuiltError) as caught:
         config.require_hardware()
     assert str(caught.value) == f"array.accumulator {message}"
-    make(activation="fp16", accumulator="aligned").require_hardware()
+
+
+@pytest.mark.parametrize("accumulator", ACCUMULATORS)
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_pair_but_these_is_built(name: str, accumulator: str) -> None:
+    missing = [("int8", "banked"), ("int16", "banked"), ("bf16", "aligned"), ("fp32", "aligned")]
+    config = make(activation=name, accumulator=accumulator)
+    if (name, accumulator) in missing:
+        with pytest.raises(NotBuiltError):
+            config.require_hardware()
+    else:
+        config.require_hardware()
+
+
+def test_masks_need_the_aligned_accumulator() -> None:
+    make(activation="fp16", mask=True).require_hardware()
+    with pytest.raises(NotBuiltError, match="array.mask must be false for hardware with the banked accumulator"):
+        make(activation="bf16", mask=True).require_hardware()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from golden.emulator import EmulatorTransport
+from golden.rounding import storage_dtype
 from shiftforge.config import from_dict
 from shiftforge.errors import InputError
 from shiftforge.manifest import MANIFEST, changed_files, describe, min_overlap_k, require_manifest_hash, widths
@@ -14,7 +15,8 @@ from sw_driver.accelerator import Accelerator
 
 def config_of(rows=3, cols=5, activation="int8", output="int8", bits=2, max_k=200, stream_bits=128):
     array = {"rows": rows, "cols": cols, "activation": activation, "output": output, "weight_bits": bits}
-    return from_dict({"array": {**array, "max_k": max_k}, "interface": {"stream_bits": stream_bits}})
+    memory = {"activation_words": 4096, "weight_words": 4096}  # layers of many tiles
+    return from_dict({"array": {**array, "max_k": max_k}, "memory": memory, "interface": {"stream_bits": stream_bits}})
 
 
 def test_the_ledger_has_the_widths_of_the_configuration():
@@ -27,14 +29,15 @@ def test_the_ledger_has_the_widths_of_the_configuration():
     assert ledger["lane steps per row"] == -(-config.cols // config.lanes)
 
 
+@pytest.mark.parametrize("activation", ["int8", "bf16"])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 5), (8, 8), (16, 4), (4, 16), (1, 7), (7, 1), (16, 16)], ids=str)
-def test_from_min_overlap_k_on_no_tile_waits(shape):
-    config = config_of(*shape)
+def test_from_min_overlap_k_on_no_tile_waits(shape, activation):
+    config = config_of(*shape, activation=activation)
     least = min_overlap_k(config)
 
     def stalls(k: int) -> int:
         device = Accelerator(EmulatorTransport(config), config)
-        x = np.zeros((9 * config.rows, k), np.uint8)
+        x = np.zeros((20 * config.rows, k), storage_dtype(config.activation))
         device.gemm(x, np.zeros((k, 4 * config.cols), np.uint8))
         return device.counters["stall_drain"]
 

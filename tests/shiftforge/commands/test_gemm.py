@@ -143,12 +143,12 @@ def test_unknown_keys_suggest_the_nearest(operands, shiftforge):
 
 
 def test_a_format_without_gateware_is_refused_on_rtl_alone(operands, shiftforge):
-    Path("c.toml").write_text(Path("c.toml").read_text().replace('"int8"', '"bf16"'))
+    Path("c.toml").write_text(Path("c.toml").read_text().replace("[array]", '[array]\naccumulator = "banked"'))
     assert shiftforge(*GEMM, "golden")[0] == 0
     Path("Y.npy").unlink()
     code, _, message = shiftforge(*GEMM, "rtl")
     assert code == 2
-    assert message.endswith("not 'bf16'; the golden backend runs it")
+    assert message.endswith("not 'banked'; the golden backend runs it")
     assert not Path("Y.npy").exists()
 
 

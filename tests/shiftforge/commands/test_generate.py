@@ -71,10 +71,10 @@ def test_wrong_configurations(change, message, work, shiftforge):
 
 
 def test_a_format_without_gateware(work, shiftforge):
-    Path("c.toml").write_text(Path("c.toml").read_text().replace('"int8"', '"fp32"'))
+    Path("c.toml").write_text(Path("c.toml").read_text().replace("[array]", '[array]\naccumulator = "banked"'))
     code, _, message = shiftforge(*GENERATE)
     assert code == 2
-    assert message.startswith("array.accumulator must be 'aligned' for hardware in this version")
+    assert message.startswith("array.accumulator must be 'aligned' for hardware with int8")
     assert not Path("rtl").exists()
 
 
