@@ -1,12 +1,14 @@
 """Processing element with banked accumulators: the exponent add becomes an address."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.delay import register
+from hw.instance import Unit
 from hw.pe import flags_layout
+from hw.tech.add_merge import AddMerge
 from shiftforge.banks import BANKS, SETS, Banks
 from shiftforge.config import Config
 
@@ -57,8 +59,8 @@ class BankedPE(wiring.Component):
     Read and write of a word are a cycle apart. The next product may be for the same word: it then takes the sum from `carried`
     and not from the memory. One of `held` and `carried` is always zero, and one of `direct` and `raised`, which are the addend
     without and with the shift by the last of the weight exponent's bits: so both choices are ORs within the adder's own logic.
-    Latency of a drain slot from the inputs to `capture` is `timing.BANKED_PE`; no sum of up to ``max_k`` products wraps
-    (`Banks.word_bits`).
+    A weight whose mask bit is set adds zero and marks nothing. Latency of a drain slot from the inputs to `capture` is
+    `timing.BANKED_PE`; no sum of up to ``max_k`` products wraps (`Banks.word_bits`).
 
     Parameters
     ----------
@@ -67,23 +69,29 @@ class BankedPE(wiring.Component):
     Members
     -------
     x, slot, w : In
-        `product_layout`, `slot_layout` (from the row edge), weight code (MSB sign, the rest exponent).
+        `product_layout`, `slot_layout` (from the row edge), weight element (mask bit where there is one, sign, exponent).
     x_out, slot_out, w_out : Out
         The same, one cycle later.
     capture : Out(banked_capture_layout)
+
+    Attributes
+    ----------
+    units : tuple of Unit
+        What is instantiated here and emitted once by `hw.verilog`.
     """
 
     def __init__(self, config: Config):
         self.config = config
         self.banks = Banks.of(config)
+        self.adder = AddMerge(self.banks.word_bits)
         super().__init__(
             {
                 "x": In(product_layout(config)),
                 "slot": In(slot_layout(config)),
-                "w": In(config.weights.bits),
+                "w": In(config.weights.element_bits),
                 "x_out": Out(product_layout(config)),
                 "slot_out": Out(slot_layout(config)),
-                "w_out": Out(config.weights.bits),
+                "w_out": Out(config.weights.element_bits),
                 "capture": Out(banked_capture_layout(config)),
             }
         )
@@ -92,7 +100,12 @@ class BankedPE(wiring.Component):
     def module_name(self) -> str:
         """Name of the generated module, with the parameters that shape it."""
         c = self.config
-        return f"sf_pe_banked_{c.activation.name}_w{c.weights.bits}_word{self.banks.word_bits}"
+        mask = "m" if c.weights.mask else ""
+        return f"sf_pe_banked_{c.activation.name}_w{c.weights.bits}{mask}_word{self.banks.word_bits}"
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return (self.adder,)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -107,14 +120,19 @@ class BankedPE(wiring.Component):
             self.w_out.eq(register(m, self.w, "w_held")),
         ]
         x, slot, w = self.x_out, self.slot_out, self.w_out
-        negate_1 = register(m, self.x.negative ^ self.w[-1], "negate_1")
+        code = config.weights
+        masked: Value = w[code.bits] if code.mask else Const(0, 1)  # adds zero then, and marks nothing
+        negative = self.x.negative ^ self.w[code.bits - 1]
+        negate_1 = register(m, negative & ~self.w[code.bits] if code.mask else negative, "negate_1")
         clear, forward, address = self._bank(m)
 
         # ---- memory: flags and word; two sets of banks
         width = flag_bits + bits
         m.submodules.memory = memory = Memory(shape=width, depth=SETS * banks.count, init=[])
         read, write = memory.read_port(domain="comb"), memory.write_port()
-        held, carried, total = Signal(width, reset_less=True), Signal(width, reset_less=True), Signal(width)
+        held = Signal(width, reset_less=True)
+        carried = Signal(width, reset_less=True)
+        total = Signal(width)
         m.d.comb += [
             read.addr.eq(address),
             write.addr.eq(register(m, address, "address_2")),
@@ -141,20 +159,23 @@ class BankedPE(wiring.Component):
         m.d.comb += shifted.eq(x.significand << w[:low_bits] if low_bits else x.significand)
         signed = Cat(shifted ^ negate_1.replicate(magnitude), negate_1)
         negate = register(m, negate_1, "negate")
-        direct, raised = Signal(magnitude + 1, reset_less=True), Signal(magnitude + 1, reset_less=True)
-        with m.If(w[low_bits]):
-            m.d.sync += [direct.eq(0), raised.eq(signed)]
-        with m.Else():
-            m.d.sync += [direct.eq(signed), raised.eq(0)]
+        direct = Signal(magnitude + 1, reset_less=True)
+        raised = Signal(magnitude + 1, reset_less=True)
+        m.d.sync += [direct.eq(signed), raised.eq(signed)]
+        with m.If(w[low_bits] | masked):
+            m.d.sync += direct.eq(0)
+        with m.If(~w[low_bits] | masked):
+            m.d.sync += raised.eq(0)
         # The sign above and, where it is raised, below: the sign bit in each of the two registers is 0 where the other is used.
         lower = Cat(direct[:-1], direct[-1].replicate(lift), negate.replicate(bits - magnitude - lift))
         upper = Cat(raised[-1].replicate(lift), raised[:-1])
-        m.d.comb += total[flag_bits:].eq((held | carried)[flag_bits:] + (lower | upper) + negate)
+        words = {"a": held[flag_bits:], "b": carried[flag_bits:], "c": lower, "d": upper}
+        m.d.comb += total[flag_bits:].eq(self.adder.add(m, "adder", **words, carry=negate))
 
         now = Signal(flag_bits, reset_less=True)
-        m.d.sync += now[0].eq(x.nan)
+        m.d.sync += now[0].eq(x.nan & ~masked)
         if flag_bits == 3:
-            m.d.sync += [now[1].eq(x.inf & ~negate_1), now[2].eq(x.inf & negate_1)]
+            m.d.sync += [now[1].eq(x.inf & ~negate_1 & ~masked), now[2].eq(x.inf & negate_1)]
         m.d.comb += total[:flag_bits].eq((held | carried)[:flag_bits] | now)
         return m
 
@@ -164,8 +185,9 @@ class BankedPE(wiring.Component):
         out = self.slot_out
         if not low:
             return out.clear, out.forward, out.address
-        part = self.w[banks.w_shift_bits : -1]
-        same = part == self.w_out[banks.w_shift_bits : -1]
+        bits = slice(banks.w_shift_bits, self.config.weights.exponent_bits)
+        part = self.w[bits]
+        same = part == self.w_out[bits]
         product = ~slot.clear | slot.forward
         clear = register(m, slot.clear & ~(slot.forward & ~same), "clear")
         forward = register(m, slot.forward & same, "forward")

@@ -219,3 +219,56 @@ class Programs:
             else:
                 made.append(self.status())
         return [*made, self.status()]
+
+
+Tile: TypeAlias = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]
+"""Activation codes (rows, K) and weight elements (K, cols)."""
+
+
+def hard_tiles(config: Config, rng: np.random.Generator) -> list[Tile]:
+    """Dot products that are hard for float accumulators, in random order.
+
+    Any codes; the largest sums of both signs at `max_k`; sums that cancel but for the smallest subnormal; one tiny term among huge
+    ones; subnormals; one exponent all along, two in turn; specials; signed zeros; K = 1.
+    """
+    fmt, code, most = config.activation, config.weights, config.max_k
+
+    def any_codes(k: int, *, finite: bool = False) -> npt.NDArray[np.uint32]:
+        x = rng.integers(0, 1 << fmt.bits, (config.rows, k)).astype(np.uint32)
+        special = (x & np.uint32(fmt.sign_bit - 1)) > fmt.max_finite
+        return np.where(special & finite, x & np.uint32((1 << fmt.fraction_bits) - 1), x).astype(np.uint32)
+
+    def any_weights(k: int) -> npt.NDArray[np.uint8]:
+        return rng.integers(0, 1 << code.element_bits, (k, config.cols)).astype(np.uint8)
+
+    def with_exponents(k: int, *fields: int) -> npt.NDArray[np.uint32]:
+        """Codes whose exponent fields take turns."""
+        rest = any_codes(k) & np.uint32(fmt.sign_bit | ((1 << fmt.fraction_bits) - 1))
+        return rest | (np.resize(np.array(fields, np.uint32), k) << np.uint32(fmt.fraction_bits))
+
+    largest = np.full((config.rows, most), fmt.max_finite, np.uint32)
+    strongest = np.full((most, config.cols), code.max_exponent, np.uint8)
+    # Each activation twice, the second time with the other sign of weight; the smallest subnormal stands at some place.
+    half = any_codes(max(1, (most - 1) // 2), finite=True)
+    weights = any_weights(half.shape[1]) & np.uint8((1 << code.bits) - 1)
+    order = rng.permutation(2 * half.shape[1] + 1)
+    cancelled = np.concatenate([half, half, np.ones((config.rows, 1), np.uint32)], axis=1)[:, order]
+    opposite = np.concatenate([weights, weights ^ code.sign_bit, np.zeros((1, config.cols), np.uint8)])[order]
+    tiny = np.where(rng.permutation(most) == 0, 1, largest).astype(np.uint32)
+    fields = rng.integers(0, fmt.max_exponent_field, 3)
+    zeros = rng.choice(np.array([0, fmt.sign_bit], np.uint32), (config.rows, most))
+    specials = np.array([fmt.nan, fmt.sign_bit | fmt.nan, *((fmt.inf, fmt.sign_bit | fmt.inf) if fmt.has_inf else ())])
+    some = np.where(rng.random((config.rows, most)) < 0.1, rng.choice(specials, (config.rows, most)), any_codes(most))
+    tiles = [
+        *((any_codes(k), any_weights(k)) for k in (most, most, 1)),
+        (largest, strongest),
+        (largest, strongest | np.uint8(code.sign_bit)),
+        *([(cancelled, opposite)] if len(order) <= most else []),
+        (tiny, any_weights(most)),
+        (any_codes(most) & np.uint32(fmt.sign_bit | ((1 << fmt.fraction_bits) - 1)), any_weights(most)),
+        (with_exponents(most, int(fields[0])), any_weights(most)),
+        (with_exponents(most, int(fields[1]), int(fields[2])), any_weights(most)),
+        (some.astype(np.uint32), any_weights(most)),
+        (zeros, any_weights(most)),
+    ]
+    return [tiles[i] for i in rng.permutation(len(tiles))]

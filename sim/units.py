@@ -48,10 +48,19 @@ class Unit:
 
 
 def _config(
-    rows: int, cols: int, activation: str, output: str, weight_bits: int, max_k: int = 21, *, smallest: bool = False
+    rows: int,
+    cols: int,
+    activation: str,
+    output: str,
+    weight_bits: int,
+    max_k: int = 21,
+    *,
+    smallest: bool = False,
+    accumulator: str = "aligned",
 ) -> Config:
     """`smallest`: memories of 64 words, or of a bit more where they must."""
     array = {"rows": rows, "cols": cols, "activation": activation, "output": output, "weight_bits": weight_bits}
+    array["accumulator"] = accumulator
     memory = dict.fromkeys(("activation_words", "weight_words", "parameter_words"), 64) if smallest else {}
     return from_dict({"array": {**array, "max_k": max_k}, "memory": memory})
 
@@ -103,6 +112,26 @@ def _array(config: Config, folder: Path) -> Prepared:
     name = array.pe.module_name
     sources = [_write(folder, name, array.pe), _write(folder, "array", array)]
     return Prepared(sources, "array", tuple((name, register) for register in register_names(config)))
+
+
+def _banked_pe(config: Config, folder: Path) -> Prepared:
+    from hw.banked_pe import BankedPE
+    from sim.benches.banked_pe import register_names
+
+    pe = BankedPE(config)
+    sources = [*(_write(folder, unit.module_name, unit) for unit in pe.units), _write(folder, "pe", pe)]
+    return Prepared(sources, "pe", tuple(("pe", name) for name in register_names(config)))
+
+
+def _banked_array(config: Config, folder: Path) -> Prepared:
+    from hw.array import Array
+    from hw.banked_pe import BankedPE
+    from sim.benches.banked_pe import register_names
+
+    pe = BankedPE(config)
+    units = (*pe.units, pe)
+    sources = [*(_write(folder, unit.module_name, unit) for unit in units), _write(folder, "array", Array(config, pe))]
+    return Prepared(sources, "array", tuple((pe.module_name, register) for register in register_names(config)))
 
 
 def _lane(config: Config, folder: Path) -> Prepared:
@@ -157,6 +186,35 @@ UNITS = MappingProxyType(
                 "sim.benches.column",
                 _config(3, 2, "fp16", "fp16", 3),
                 _single("hw.column", "Column"),
+            ),
+            Unit(
+                "banked_edge",
+                "every code of fp8_e5m2 to shifted significand and bank, under every kind of token",
+                "sim.benches.banked_edge",
+                _config(1, 1, "fp8_e5m2", "fp16", 3, accumulator="banked"),
+                _single("hw.banked_edge", "BankedEdge"),
+            ),
+            Unit(
+                "banked_pe",
+                "every register on every cycle, random inputs, a bank bit from the weight",
+                "sim.benches.banked_pe",
+                _config(1, 1, "fp16", "fp32", 4, accumulator="banked"),
+                _banked_pe,
+                {"cycles": 2000},
+            ),
+            Unit(
+                "banked_array",
+                "every register of every PE on every cycle, hard sums drained during the next, 2x3 of fp32",
+                "sim.benches.banked_array",
+                _config(2, 3, "fp32", "fp32", 3, accumulator="banked"),
+                _banked_array,
+            ),
+            Unit(
+                "banked_column",
+                "every sum of the banks' words, every read, 3 rows of bf16",
+                "sim.benches.banked_column",
+                _config(3, 2, "bf16", "bf16", 3, accumulator="banked"),
+                _single("hw.banked_column", "BankedColumn"),
             ),
             Unit(
                 "engine",

@@ -6,12 +6,16 @@ A CCU2C holds two bits of a carry chain (Lattice FPGA-TN-02200, as yosys' ``ecp5
     g = INIT[2*B + A]                    COUT = p ? carry : g
 
 where g is the same table with C = D = 0. An adder of A and any f(B, C, D) has p = A ^ f; where p = 0, A is the carry, so that
-g = A will do, which is so when f(B, 0, 0) = 0. A multiplexer is such an f: it costs no LUT.
+g = A will do, which is so when f(B, 0, 0) = 0. A multiplexer is such an f: it costs no LUT. So do the ORs of (A | B) + (C | D):
+g = A | B.
 """
 
-from amaranth.hdl import Cat, Const, Instance, Module, Signal
+from types import MappingProxyType
+
+from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 
 from hw.instance import Unit
+from hw.tech.add_merge import AddMerge
 from hw.tech.add_select import AddSelect
 
 
@@ -22,9 +26,32 @@ def _table(function: list[int]) -> Const:
 
 _ADD_SELECT = _table([i & 1 ^ (i >> 3 if i & 2 else i >> 2) & 1 for i in range(16)])
 """p = A ^ (B ? D : C)."""
+_ADD_MERGE = _table([(i | i >> 1) & 1 ^ (i >> 2 | i >> 3) & 1 for i in range(16)])
+"""p = (A | B) ^ (C | D)."""
 _CARRY = _table([i & 1 if i < 8 else 0 for i in range(16)])
 """With D = 1: p = 0 and g = A, so that A becomes the carry of the bits above."""
 _NOTHING = _table([0] * 16)
+
+
+def _chain(m: Module, carry_in: Signal, bits: list[tuple[Const, Value, Value, Value, Value]]) -> Value:
+    """A carry chain of (INIT, A, B, C, D) for each bit, the lowest first; returns the sum's bits."""
+    zero = Const(0, 1)
+    bits = [(_CARRY, carry_in, zero, zero, Const(1, 1)), *bits]
+    if len(bits) % 2:
+        bits.append((_NOTHING, zero, zero, zero, zero))
+    carry: Const | Signal = zero
+    sums: list[Signal] = []
+    for i in range(0, len(bits), 2):
+        low, high, out = Signal(name=f"s_{i}"), Signal(name=f"s_{i + 1}"), Signal(name=f"carry_{i + 2}")
+        ports: dict[str, object] = {"i_CIN": carry, "o_S0": low, "o_S1": high, "o_COUT": out}
+        for j, (table, *inputs) in enumerate(bits[i : i + 2]):
+            ports[f"p_INIT{j}"] = table
+            ports[f"p_INJECT1_{j}"] = "NO"
+            ports |= {f"i_{port}{j}": value for port, value in zip("ABCD", inputs, strict=True)}
+        m.submodules[f"bits_{i}"] = Instance("CCU2C", **ports)
+        carry = out
+        sums += [low, high]
+    return Value.cast(Cat(sums)[1:])
 
 
 class Ecp5AddSelect(AddSelect):
@@ -32,27 +59,25 @@ class Ecp5AddSelect(AddSelect):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bits = [(_CARRY, self.carry, Const(0, 1), Const(0, 1), Const(1, 1))]
-        bits += [(_ADD_SELECT, self.a[i], self.select, self.c[i], self.d[i]) for i in range(self.width)]
-        if len(bits) % 2:
-            bits.append((_NOTHING, *(Const(0, 1),) * 4))
-        carry: Const | Signal = Const(0, 1)
-        sums: list[Signal] = []
-        for i in range(0, len(bits), 2):
-            low, high, out = Signal(name=f"s_{i}"), Signal(name=f"s_{i + 1}"), Signal(name=f"carry_{i + 2}")
-            ports: dict[str, object] = {"i_CIN": carry, "o_S0": low, "o_S1": high, "o_COUT": out}
-            for j, (table, *inputs) in enumerate(bits[i : i + 2]):
-                ports[f"p_INIT{j}"] = table
-                ports[f"p_INJECT1_{j}"] = "NO"
-                ports |= {f"i_{port}{j}": value for port, value in zip("ABCD", inputs, strict=True)}
-            m.submodules[f"bits_{i}"] = Instance("CCU2C", **ports)
-            carry = out
-            sums += [low, high]
-        m.d.comb += self.sum.eq(Cat(sums)[1 : self.width + 1])
+        bits = [(_ADD_SELECT, self.a[i], self.select, self.c[i], self.d[i]) for i in range(self.width)]
+        m.d.comb += self.sum.eq(_chain(m, self.carry, bits))
         return m
+
+
+class Ecp5AddMerge(AddMerge):
+    """`AddMerge` as a carry chain: one bit for the carry in, and `width` more."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = [(_ADD_MERGE, self.a[i], self.b[i], self.c[i], self.d[i]) for i in range(self.width)]
+        m.d.comb += self.sum.eq(_chain(m, self.carry, bits))
+        return m
+
+
+_IMPLEMENTATIONS = MappingProxyType({"sf_add_select": Ecp5AddSelect, "sf_add_merge": Ecp5AddMerge})
 
 
 def implementation(module_name: str) -> Unit | None:
     """The unit in ECP5 cells that may take the place of the module of that name; None where there is none."""
     name, _, width = module_name.rpartition("_")
-    return Ecp5AddSelect(int(width)) if name == "sf_add_select" and width.isdecimal() else None
+    return _IMPLEMENTATIONS[name](int(width)) if name in _IMPLEMENTATIONS and width.isdecimal() else None

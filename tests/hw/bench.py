@@ -17,10 +17,19 @@ def a_config(
     stream_bits: int = 64,
     words: int = 0,
     mask: bool = False,
+    accumulator: str = "",
 ) -> Config:
-    """A configuration; `words` is the depth of all three memories, 0 the default depths."""
-    array = {"rows": rows, "cols": cols, "activation": activation, "output": output, "weight_bits": weight_bits}
+    """A configuration; `words` is the depth of all memories, 0 the default depths; without `accumulator` the format's default."""
+    array: dict[str, object] = {
+        "rows": rows,
+        "cols": cols,
+        "activation": activation,
+        "output": output,
+        "weight_bits": weight_bits,
+    }
     memory = dict.fromkeys(("activation_words", "weight_words", "parameter_words"), words) if words else {}
+    if accumulator:
+        array["accumulator"] = accumulator
     return from_dict(
         {"array": {**array, "max_k": max_k, "mask": mask}, "memory": memory, "interface": {"stream_bits": stream_bits}},
     )

@@ -21,6 +21,9 @@ PACKAGES = ("shiftforge", "hw", "golden", "sim")
 
 E4M3 = a_config(1, 1, "fp8_e4m3")
 ONE_ROW = a_config(1, 7, max_k=3)
+BANKED_E4M3 = a_config(1, 1, "fp8_e4m3", accumulator="banked")
+BANKED_BF16 = a_config(1, 1, "bf16", accumulator="banked")
+BANKED_MASK = a_config(1, 1, "fp8_e5m2", mask=True, accumulator="banked")
 EIGHT_ROWS = a_config(8, 13)
 WIDE_STEPS = a_config(9, 15, output="fp32")
 MASKED = a_config(1, 1, "fp16", mask=True)
@@ -80,6 +83,54 @@ FAULTS = (
     Fault("column.py", "column", "last.eq(self.capture.valid & at_last)", "last.eq(at_last)"),
     Fault("column.py", "column", "keep.en.eq(self.capture.valid)", "keep.en.eq(1)"),
     Fault("column.py", "column", "Mux(self.set, rows, 0) + self.row", "Mux(self.set, 0, rows) + self.row"),
+    # banked edge: subnormals, shift, specials, what is no product, one word after the other, drain slots and wipes
+    Fault("banked_edge.py", "banked_edge", "Cat(field[0] | ~field.any(), field[1:])", "field"),
+    Fault("banked_edge.py", "banked_edge", "Cat(fraction, field.any())", "Cat(fraction, 1)"),
+    Fault("banked_edge.py", "banked_edge", "significand << exponent[:fine_bits]", "significand << exponent[: fine_bits - 1]"),
+    Fault("banked_edge.py", "banked_edge", "fine << Cat(*[0] * fine_bits, coarse)", "fine << Cat(*[0] * fine_bits, coarse[1:])", BANKED_BF16),
+    Fault("banked_edge.py", "banked_edge", "register(m, finite & product,", "register(m, product,"),
+    Fault("banked_edge.py", "banked_edge", "register(m, finite & product,", "register(m, finite,"),
+    Fault("banked_edge.py", "banked_edge", "nan & product,", "nan,"),
+    Fault("banked_edge.py", "banked_edge", "inf & product]", "inf]"),
+    Fault("banked_edge.py", "banked_edge", "top & fraction.all(), None", "top, None", BANKED_E4M3),
+    Fault("banked_edge.py", "banked_edge", "bank << banks.w_bank_bits", "bank", BANKED_E4M3),
+    Fault("banked_edge.py", "banked_edge", "& was_product &", "&"),
+    Fault("banked_edge.py", "banked_edge", "word == self.slot.address", "address == self.slot.address[:-1]"),
+    Fault("banked_edge.py", "banked_edge", "token.drain & ~token.valid", "token.drain"),
+    Fault("banked_edge.py", "banked_edge", "token.drain | forward", "forward"),
+    Fault("banked_edge.py", "banked_edge", "token.valid | token.drain", "token.valid"),
+    # banked PE: sign, shift, choice of words and addends, the weight's part of the bank, flags, capture
+    Fault("banked_pe.py", "banked_pe", "self.x.negative ^ self.w[code.bits - 1]", "self.x.negative"),
+    Fault("banked_pe.py", "banked_pe", "x.significand << w[:low_bits]", "x.significand << w[: low_bits - 1]"),
+    Fault("banked_pe.py", "banked_pe", "with m.If(clear):", "with m.If(slot.clear):"),
+    Fault("banked_pe.py", "banked_pe", "with m.If(forward):", "with m.If(1):"),
+    Fault("banked_pe.py", "banked_pe", "slot.clear & ~(slot.forward & ~same)", "slot.clear & ~slot.forward"),
+    Fault("banked_pe.py", "banked_pe", "slot.forward & same", "slot.forward"),
+    Fault("banked_pe.py", "banked_pe", "Mux(product, part, slot.address[:low])", "part"),
+    Fault("banked_pe.py", "banked_pe", "write_2.eq(slot.write)", "write_2.eq(1)"),
+    Fault("banked_pe.py", "banked_pe", "direct[-1].replicate(lift)", "Cat(0).replicate(lift)"),
+    Fault("banked_pe.py", "banked_pe", "raised[-1].replicate(lift), raised[:-1]", "Cat(0).replicate(lift), raised[:-1]"),
+    Fault("banked_pe.py", "banked_pe", "negate.replicate(bits - magnitude - lift)", "Cat(0).replicate(bits - magnitude - lift)"),
+    Fault("banked_pe.py", "banked_pe", "**words, carry=negate", "**words, carry=0"),
+    Fault("banked_pe.py", "banked_pe", "now[1].eq(x.inf & ~negate_1", "now[1].eq(x.inf"),
+    Fault("banked_pe.py", "banked_pe", "(held | carried)[:flag_bits] | now", "held[:flag_bits] | now"),
+    Fault("banked_pe.py", "banked_pe", "with m.If(slot.drain):", "with m.If(slot.clear):"),
+    Fault("banked_pe.py", "banked_pe", "with m.If(w[low_bits] | masked):", "with m.If(w[low_bits]):", BANKED_MASK),
+    Fault("banked_pe.py", "banked_pe", "x.nan & ~masked", "x.nan", BANKED_MASK),
+    Fault("banked_pe.py", "banked_pe", "negative & ~self.w[code.bits]", "negative", BANKED_MASK),
+    Fault("tech/add_merge.py", "banked_array", "(self.a | self.b)", "(self.a ^ self.b ^ self.c)"),
+    # banked column: first bank, sign, digits, rows, halves, flags
+    Fault("banked_column.py", "banked_column", "with m.If(bank == 0):", "with m.If(0):"),
+    Fault("banked_column.py", "banked_column", "before[flag_bits:].as_signed()", "before[flag_bits:]"),
+    Fault("banked_column.py", "banked_column", "+ word.as_signed()", "+ word"),
+    Fault("banked_column.py", "banked_column", "before[:flag_bits] | flags_1.as_value()", "flags_1.as_value()"),
+    Fault("banked_column.py", "banked_column", "total[1:step]", "total[: step - 1]"),
+    Fault("banked_column.py", "banked_column", "valid_2 & bank_2[i]", "valid_2"),
+    Fault("banked_column.py", "banked_column", "set_.eq(~set_)", "set_.eq(0)"),
+    Fault("banked_column.py", "banked_column", "row.eq(Mux(at_last_row, 0, row + 1))", "row.eq(row + 1)"),
+    Fault("banked_column.py", "banked_column", "self.capture.valid & at_last_row & at_last_bank", "self.capture.valid & at_last_row"),
+    Fault("banked_column.py", "banked_column", "Mux(self.set, rows, 0) + self.row", "Mux(self.set, 0, rows) + self.row"),
+    Fault("banked_column.py", "banked_column", "keep.en.eq(valid_2)", "keep.en.eq(1)"),
     # engine: stall, addresses, tail and zero, weights again, first and last slot
     Fault("engine.py", "engine", "waiting == timing.DRAIN_SETS", "waiting == timing.DRAIN_SETS - 1"),
     Fault("engine.py", "engine", "running & first_phase & last_block & full", "running & last_block & full"),
