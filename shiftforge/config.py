@@ -189,24 +189,64 @@ class Config:
             )
 
 
-_SECTIONS: dict[str, dict[str, type]] = {
-    "array": {
-        "rows": int,
-        "cols": int,
-        "activation": str,
-        "output": str,
-        "weight_bits": int,
-        "max_k": int,
-        "accumulator": str,
-        "overflow": str,
-        "k_bias_bits": int,
-        "mask": bool,
-    },
-    "memory": {"activation_words": int, "weight_words": int, "parameter_words": int},
-    "interface": {"stream_bits": int},
-}
+@dataclass(frozen=True)
+class Key:
+    """One key of the TOML file; `default` says in words what is taken without it, nothing where it must be given."""
+
+    section: str
+    name: str
+    kind: type
+    default: str
+    text: str
+
+
+KEYS = (
+    Key("array", "rows", int, "", "rows of processing elements, 1..256: pixels (M) of a tile"),
+    Key("array", "cols", int, "", "columns, 1..256: output channels (N) of a tile"),
+    Key("array", "activation", str, "", "format of the activations: " + ", ".join(FORMATS)),
+    Key("array", "output", str, "", "format of what leaves on the output stream; what stays on chip is activations"),
+    Key("array", "weight_bits", int, "", "2, 3 or 4: one sign, the rest exponent"),
+    Key(
+        "array",
+        "max_k",
+        int,
+        "",
+        "longest dot product, 1..65536, with every tap of a convolution padded to whole words",
+    ),
+    Key(
+        "array",
+        "accumulator",
+        str,
+        "aligned; banked for bf16 and fp32",
+        "how sums are kept: [accumulators.md](accumulators.md)",
+    ),
+    Key("array", "overflow", str, "inf", "`gemm`: inf (IEEE 754) or saturate"),
+    Key(
+        "array", "mask", bool, "false", "one more bit per weight: no product. Zero weights, groups, depthwise, averages"
+    ),
+    Key("array", "k_bias_bits", int, "0", "bits of an exponent bias per K index; only 0 is built"),
+    Key(
+        "memory",
+        "activation_words",
+        int,
+        "512, or what a tile of max_k takes",
+        "a power of two; one example's tensor must fit half",
+    ),
+    Key(
+        "memory",
+        "weight_words",
+        int,
+        "512, or what a tile of max_k takes",
+        "a power of two; a column of tiles must fit half",
+    ),
+    Key("memory", "parameter_words", int, "128, or two tiles' channels", "a power of two"),
+    Key("interface", "stream_bits", int, "64", "width of both AXI4-Streams: 32, 64 or 128"),
+)
+"""Everything that a configuration file may say."""
+
+_SECTIONS = {key.section: {other.name: other.kind for other in KEYS if other.section == key.section} for key in KEYS}
 _KINDS = MappingProxyType({int: "an integer", str: "a string", bool: "true or false"})
-_REQUIRED = ("rows", "cols", "activation", "output", "weight_bits", "max_k")
+_REQUIRED = tuple(key.name for key in KEYS if not key.default)
 
 
 def _nearest(key: str, known: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Documentation of the packet and register maps, generated from their tables: Markdown, JSON and a C header.
 
-``python -m shiftforge.maps docs`` writes `docs/packets.md` and `docs/registers.md` again; a test compares what is committed.
+``python -m shiftforge.maps docs`` writes `packets.md`, `registers.md` and `configuration.md` of `docs/` again; a test compares what
+is committed.
 Pure Python.
 """
 
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shiftforge.activation import ACTIVATION_KINDS
-from shiftforge.config import Config
+from shiftforge.config import KEYS, Config
 from shiftforge.files import write_atomically
 from shiftforge.formats import FORMATS
 from shiftforge.packets import (
@@ -121,6 +122,24 @@ def registers_markdown() -> str:
             _table(("bit", "name", "meaning"), errors),
             "## Formats\n\nIndices in the FORMATS register.",
             _table(("index", "format"), formats) + "\n",
+        )
+    )
+
+
+def configuration_markdown() -> str:
+    """`docs/configuration.md`."""
+    kinds = {int: "integer", str: "string", bool: "true or false"}
+    rows = [[f"[{k.section}]", k.name, kinds[k.kind], k.default or "must be given", k.text] for k in KEYS]
+    return "\n\n".join(
+        (
+            "# Configuration",
+            _GENERATED.format(source="shiftforge/config.py"),
+            (
+                "An accelerator is one TOML file, read by generator, golden model and driver alike. Unknown keys are errors. "
+                "What follows from it (widths, sizes, latencies) is printed by `shiftforge generate` and stands in the manifest "
+                "with the rule of each; the configuration's hash ties program, Verilog and device together."
+            ),
+            _table(("section", "key", "kind", "without it", "meaning"), rows) + "\n",
         )
     )
 
@@ -249,6 +268,7 @@ def main(arguments: Sequence[str]) -> None:
     (folder,) = arguments
     write_atomically(Path(folder) / "packets.md", packets_markdown())
     write_atomically(Path(folder) / "registers.md", registers_markdown())
+    write_atomically(Path(folder) / "configuration.md", configuration_markdown())
 
 
 if __name__ == "__main__":

@@ -19,12 +19,14 @@ CONFIG = from_dict(
 def test_the_committed_documents_are_the_generated_ones():
     assert (DOCS / "packets.md").read_text() == maps.packets_markdown()
     assert (DOCS / "registers.md").read_text() == maps.registers_markdown()
+    assert (DOCS / "configuration.md").read_text() == maps.configuration_markdown()
 
 
 def test_main_writes_them(tmp_path):
     maps.main([str(tmp_path)])
     assert (tmp_path / "packets.md").read_text() == maps.packets_markdown()
     assert (tmp_path / "registers.md").read_text() == maps.registers_markdown()
+    assert (tmp_path / "configuration.md").read_text() == maps.configuration_markdown()
 
 
 def test_the_header_table_is_the_encoding():
