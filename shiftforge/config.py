@@ -182,11 +182,6 @@ class Config:
                 f"array.accumulator must be {other!r} for hardware with {self.activation.name} activations, "
                 f"not {self.accumulator!r}; the golden backend runs it"
             )
-        if self.banked and self.weights.mask:
-            raise NotBuiltError(
-                "array.mask must be false for hardware with the banked accumulator in this version, not true; "
-                "the golden backend runs it"
-            )
 
 
 @dataclass(frozen=True)

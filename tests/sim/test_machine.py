@@ -111,10 +111,11 @@ def test_random_programs(name, folder, rtl_cache):
         run(machine(name), folder, rtl_cache, seed)
 
 
-def test_random_programs_with_masks(folder, rtl_cache):
+@pytest.mark.parametrize("name", FAST)
+def test_random_programs_with_masks(name, folder, rtl_cache):
     """Half of the random weight elements have their mask bit set."""
     for seed in range(50, 60):
-        run(machine("2x3", mask=True), folder, rtl_cache, seed)
+        run(machine(name, mask=True), folder, rtl_cache, seed)
 
 
 def test_a_slow_sink_fills_the_output_fifo(folder, rtl_cache):
