@@ -16,9 +16,8 @@ from golden.codec import decode, encode
 from golden.post import Float32Array, apply_activation, canonical, post_process
 from golden.rounding import Codes, Flags, Overflow, round_float64, round_fp32
 from golden.window import layer_sums, max_pool
-from shiftforge.config import Config
 from shiftforge.errors import InputError
-from shiftforge.formats import FP32, Format
+from shiftforge.formats import FP32, Format, TensorFormats
 from shiftforge.graph import Activate, Add, Affine, AveragePool, Concat, Graph, Input, Layer, MaxPool, Node, Reshape
 
 _BLOCK = 1 << 20  # results per step, so that a large batch needs little memory
@@ -44,7 +43,7 @@ class NetworkResult:
         return list(self.tensors.values())[-1]
 
 
-def encode_input(graph: Graph, config: Config, x: npt.ArrayLike, overflow: Overflow = "saturate") -> Codes:
+def encode_input(graph: Graph, config: TensorFormats, x: npt.ArrayLike, overflow: Overflow = "saturate") -> Codes:
     """Codes (batch, *shape of the graph's input) of real values: divided by the input's scale in float64, then rounded once."""
     values = np.asarray(x)
     if values.dtype.kind not in "fiub" or values.dtype.itemsize > 8:
@@ -53,7 +52,7 @@ def encode_input(graph: Graph, config: Config, x: npt.ArrayLike, overflow: Overf
     return encode(config.activation, arranged / np.float64(graph.input.scale), overflow)
 
 
-def formats(graph: Graph, config: Config) -> dict[str, Format]:
+def formats(graph: Graph, config: TensorFormats) -> dict[str, Format]:
     """The format of every tensor: the activation format, or the output format where only the output comes of it.
 
     A result that an `Activate` or `Add` node alone goes on with stays in fp32, as within a layer.
@@ -75,7 +74,7 @@ def _continues(reader: Node, name: str) -> bool:
 
 def run(
     graph: Graph,
-    config: Config,
+    config: TensorFormats,
     x_codes: Codes,
     overflow: Overflow = "saturate",
     progress: Callable[[int, int], None] | None = None,
@@ -135,7 +134,7 @@ def run(
     return NetworkResult(tensors, flags)
 
 
-def output_values(graph: Graph, config: Config, codes: Codes) -> npt.NDArray[np.float32]:
+def output_values(graph: Graph, config: TensorFormats, codes: Codes) -> npt.NDArray[np.float32]:
     """The result's values as float32: widened exactly, times the output's scale where that is not 1."""
     return (decode(config.output, codes) * graph.output_scale).astype(np.float32)
 

@@ -122,7 +122,8 @@ def layer_sums(x_codes: Codes, layer: Layer, activation: Format) -> Sums:
     term alone, as the machine does.
     """
     x = decode(activation, x_codes)
-    w = layer.summands().sum(0).astype(np.float64)
+    summands = layer.summands()
+    w = (summands[0] if layer.terms == 1 else summands.sum(0)).astype(np.float64)
     if isinstance(layer, Conv):
         sizes = layer.window.sizes(layer.name, x.shape[1:-1])
         x = np.asarray(_padded(x, layer.window, 0.0), np.float64)

@@ -9,6 +9,7 @@ Floating Point Specification (OFP8) revision 1.0 for E4M3 and E5M2.
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import Protocol
 
 from shiftforge.errors import InputError
 
@@ -189,6 +190,20 @@ class WeightCode:
     def mask_bit(self) -> int:
         """The bit that says "no product", and the element that stands for zero; 0 without a mask."""
         return 1 << self.bits if self.mask else 0
+
+
+class TensorFormats(Protocol):
+    """What a network's tensors are stored in: a configuration, or anything else with these two."""
+
+    @property
+    def activation(self) -> Format:
+        """Of every tensor but the output."""
+        ...
+
+    @property
+    def output(self) -> Format:
+        """Of the output."""
+        ...
 
 
 def format_named(name: str) -> Format:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shiftforge.commands.frame import Subparsers, add_command, add_json, print_json, print_table
 from shiftforge.commands.shared import add_overflow, check_output, load_values
-from shiftforge.errors import InputError, NotBuiltError
+from shiftforge.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,13 +23,14 @@ int16 and fp8 need. Prints one line per layer. A network that this version's mac
 golden model alone, and the reason is printed."""
 _EXAMPLE = """\
 shiftforge compile digits.pt2 --config examples/demo.toml --out digits.sfp
-shiftforge compile digits.pt2 --config examples/demo.toml --out digits.sfp --check digits.test.npz"""
+shiftforge compile digits.pt2 --config examples/demo.toml --out digits.sfp --check digits.test.npz
+shiftforge compile network.onnx --config examples/demo.toml --out network.sfp --calibrate samples.npy"""
 
 
 def add(subparsers: Subparsers) -> None:
     """Declare the command."""
     parser = add_command(subparsers, "compile", "a network to a stream program", run, text=_TEXT, example=_EXAMPLE)
-    parser.add_argument("model", metavar="MODEL.pt2", help="the torch.export program")
+    parser.add_argument("model", metavar="MODEL", help="the torch.export program (.pt2) or ONNX model (.onnx)")
     parser.add_argument("--config", required=True, metavar="C.toml", help="the accelerator")
     parser.add_argument("--out", required=True, metavar="PROGRAM", help="the program to write")
     parser.add_argument("--check", metavar="X.npy", help="compare after every pass on these inputs")
@@ -45,17 +46,18 @@ def run(args: argparse.Namespace) -> int:
     from sw_driver.compiler.pipeline import compile_graph
 
     suffix = Path(args.model).suffix
-    if suffix == ".onnx":
-        raise NotBuiltError(f"model must be a .pt2 program in this version, not {args.model!r}")
-    if suffix != ".pt2":
-        raise InputError(f"model must be a .pt2 program, not {args.model!r}")
+    if suffix not in (".pt2", ".onnx"):
+        raise InputError(f"model must be a .pt2 program or an .onnx model, not {args.model!r}")
     config = load(args.config)
     check_output(args.out)
     progress = Progress()
     with progress.step("import"):
-        from sw_driver.importers.pt2 import read_pt2
+        if suffix == ".onnx":
+            from sw_driver.importers.onnx import read_onnx as read
+        else:
+            from sw_driver.importers.pt2 import read_pt2 as read
 
-        graph = read_pt2(args.model, config.weights.bits, mask=config.weights.mask)
+        graph = read(args.model, config.weights.bits, mask=config.weights.mask)
     calibration = None if args.calibrate is None else _batch(args.calibrate, "calibrate", graph)
     name, overflow = Path(args.model).stem, args.overflow or "saturate"
     program = compile_graph(graph, config, name=name, overflow=overflow, calibration=calibration)

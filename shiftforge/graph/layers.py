@@ -117,8 +117,9 @@ class Layer:
     def summands(self) -> NDArray[np.int64]:
         """The weights (terms, K / terms, N) as whole numbers in units of ``2**exponent_bias``, 0 where masked."""
         code = WeightCode(self.weight_bits)
-        size = np.int64(1) << (self.codes & code.max_exponent).astype(np.int64)
-        signed = np.where(self.codes & code.sign_bit, -size, size)
+        every = np.arange(1 << self.weight_bits)
+        table = np.where(every & code.sign_bit, -1, 1) << (every & code.max_exponent)
+        signed = table[self.codes]
         if self.mask is not None:
             signed = np.where(self.mask, signed, 0)
         return signed.reshape(self.terms, -1, self.features)

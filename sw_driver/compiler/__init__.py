@@ -1,5 +1,4 @@
-"""From a graph to a stream program: passes with one job each.
+"""From a graph to a stream program: the passes on graphs (`shiftforge.passes`), then place (memories and halves), emit (packets).
 
-fold (Affine into scale and bias), fuse (activation into its layer), quantise (tensor scales; scale and bias rounded to fp32),
-place (memories and halves), emit (packets). `compile_graph` runs them all.
+`compile_graph` runs them all.
 """

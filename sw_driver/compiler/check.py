@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from shiftforge.errors import CheckFailed
 from shiftforge.graph import Graph
+from shiftforge.passes import passes
+from shiftforge.passes.quantise import quantise
+from shiftforge.passes.reference import evaluate
 from shiftforge.program import Program
 from shiftforge.transport import Transport
 from sw_driver.accelerator import Accelerator
-from sw_driver.compiler.pipeline import passes
-from sw_driver.compiler.quantise import quantise
-from sw_driver.compiler.reference import evaluate
 from sw_driver.layout import Codes
 
 FLOAT64_TOLERANCE = 1e-9
@@ -70,7 +70,7 @@ def check_passes(
     done: list[PassCheck] = []
     config = program.config
     accelerator = Accelerator(transport, config)
-    after = {passed.name: passed.graph for passed in passes(graph, config, calibration)}
+    after = {passed.name: passed.graph for passed in passes(graph, config, config.weights.bits, calibration)}
     reference = _final(after["import"], x)
     for name in ("lower", "fold", "orient", "fuse", "quantise"):
         tolerance = FP32_TOLERANCE if name == "quantise" else FLOAT64_TOLERANCE

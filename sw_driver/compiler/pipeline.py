@@ -1,7 +1,7 @@
-"""All passes in order: graph in, `Program` out."""
+"""Graph in, `Program` out: all passes in order, then place and emit."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -10,38 +10,12 @@ from numpy.typing import NDArray
 from shiftforge.config import Config
 from shiftforge.errors import InputError
 from shiftforge.graph import Conv, Graph, Layer, Linear, Reshape
+from shiftforge.passes import compiled
 from shiftforge.program import LayerReport, Program
 from sw_driver import layout
 from sw_driver.compiler.emit import StreamLayer, emit
-from sw_driver.compiler.fold import fold
-from sw_driver.compiler.fuse import fuse
-from sw_driver.compiler.lower import lower, orient
 from sw_driver.compiler.place import Placement, place
-from sw_driver.compiler.quantise import calibrate, quantise
 from sw_driver.compiler.reading import Reading, reading_of
-
-
-@dataclass(frozen=True)
-class Passed:
-    """A graph after a pass; `name` is that of the pass, ``"import"`` for what came in."""
-
-    name: str
-    graph: Graph
-
-
-def passes(graph: Graph, config: Config, calibration: NDArray[np.float64] | None = None) -> Iterator[Passed]:
-    """The graph as it comes and after each pass on graphs, the last of which gives the compiled one."""
-    yield Passed("import", graph)
-    graph = lower(graph, config.weights.bits)
-    yield Passed("lower", graph)
-    graph = fold(graph)
-    yield Passed("fold", graph)
-    graph = orient(graph)
-    yield Passed("orient", graph)
-    graph = fuse(graph)
-    yield Passed("fuse", graph)
-    scales = None if calibration is None else calibrate(graph, config, calibration)
-    yield Passed("quantise", quantise(graph, scales))
 
 
 def compile_graph(
@@ -68,7 +42,7 @@ def compile_graph(
     InputError
         When the network does not fit the machine or a pass refuses it; the message names the layer.
     """
-    return assemble([*passes(graph, config, calibration)][-1].graph, config, name=name, overflow=overflow)
+    return assemble(compiled(graph, config, config.weights.bits, calibration), config, name=name, overflow=overflow)
 
 
 def assemble(

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 from shiftforge.errors import InputError, ToolError
 from shiftforge.files import read_bytes
 from shiftforge.graph import Graph
-from sw_driver.importers.build import Builder, Place
+from shiftforge.graph.build import Builder, Place
+from shiftforge.graph.views import Tensor
 from sw_driver.importers.torch_ops import OPERATIONS, Argument, Call, unsupported
-from sw_driver.importers.views import Tensor
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from shiftforge.activation import Activation
 from shiftforge.errors import InputError
 from shiftforge.graph import Window
-from sw_driver.importers.build import Builder, Place
-from sw_driver.importers.views import Tensor
+from shiftforge.graph.build import Builder, Place
+from shiftforge.graph.views import Tensor
 
 Argument: TypeAlias = "Tensor | NDArray[np.float64] | float | int | str | list[Argument] | None"
 
@@ -96,10 +96,12 @@ def unsupported(call: Call) -> InputError:
 
 
 def _linear(build: Builder, call: Call) -> Tensor:
+    """A fully connected layer over the last axis; the weight is constant."""
     return build.linear(call.tensor(), call.array("weight"), call.optional("bias"), call.at)
 
 
 def _mm(build: Builder, call: Call) -> Tensor:
+    """A fully connected layer over the last axis; the second operand is a constant matrix."""
     other = "mat2" if "mat2" in call.arguments else "other"
     x = call.tensor("input" if "input" in call.arguments else "self")
     weight = call.array(other)
@@ -109,6 +111,7 @@ def _mm(build: Builder, call: Call) -> Tensor:
 
 
 def _addmm(build: Builder, call: Call) -> Tensor:
+    """A fully connected layer with its bias; beta and alpha are 1."""
     if call.number("beta", 1.0) != 1.0 or call.number("alpha", 1.0) != 1.0:
         raise unsupported(call)
     weight = np.ascontiguousarray(call.array("mat2").T)
@@ -116,6 +119,7 @@ def _addmm(build: Builder, call: Call) -> Tensor:
 
 
 def _batch_norm(build: Builder, call: Call) -> Tensor:
+    """Folded into the layer before it; evaluation mode."""
     if call.arguments.get("training"):
         raise InputError(
             f"{call.at} must be in evaluation mode, not in training mode; call model.eval() before the export"
@@ -132,6 +136,7 @@ def _batch_norm(build: Builder, call: Call) -> Tensor:
 
 
 def _dropout(build: Builder, call: Call) -> Tensor:
+    """Nothing; evaluation mode."""
     if call.arguments.get("train"):
         raise InputError(
             f"{call.at} must be in evaluation mode, not in training mode; call model.eval() before the export"
@@ -140,6 +145,7 @@ def _dropout(build: Builder, call: Call) -> Tensor:
 
 
 def _same(build: Builder, call: Call) -> Tensor:
+    """Nothing."""
     return call.tensor("self")
 
 
@@ -156,21 +162,24 @@ def _view(call: Call, new: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> 
 
 
 def _reshape(build: Builder, call: Call) -> Tensor:
-    """Examples keep their order of elements, so a new shape changes nothing as long as axis 0 stays the batch."""
+    """Another view of the same elements; axis 0 stays the batch."""
     shape = call.shape
     return _view(call, lambda order: order if shape is None else order.reshape(1, *shape))
 
 
 def _permute(build: Builder, call: Call) -> Tensor:
+    """Another view of the same elements; axis 0 stays the batch, and pixels keep their channels."""
     return _view(call, lambda order: order.transpose(call.integers("dims")))
 
 
 def _transpose(build: Builder, call: Call) -> Tensor:
+    """Another view of the same elements; axis 0 stays the batch, and pixels keep their channels."""
     return _view(call, lambda order: order.swapaxes(int(call.number("dim0")), int(call.number("dim1"))))
 
 
 def _conv(axes: int) -> "Operation":
     def operation(build: Builder, call: Call) -> Tensor:
+        """A convolution; zero padding, any stride, dilation and groups; the weight is constant."""
         weight = call.array("weight")
         kernel = weight.shape[2:]
         padding = call.arguments.get("padding")
@@ -211,6 +220,7 @@ def _pool_window(call: Call, axes: int, x: Tensor) -> Window:
 
 def _max_pool(axes: int) -> "Operation":
     def operation(build: Builder, call: Call) -> Tensor:
+        """Max-pooling; ceil_mode only where the windows fit."""
         x = call.tensor("self")
         return build.max_pool(x, _pool_window(call, axes, x), call.at)
 
@@ -219,6 +229,7 @@ def _max_pool(axes: int) -> "Operation":
 
 def _average_pool(axes: int) -> "Operation":
     def operation(build: Builder, call: Call) -> Tensor:
+        """A depthwise layer with weights +1; padding is counted; ceil_mode only where the windows fit."""
         x = call.tensor("self")
         window = _pool_window(call, axes, x)
         if window.padded and not call.arguments.get("count_include_pad", True):
@@ -232,6 +243,7 @@ def _average_pool(axes: int) -> "Operation":
 
 def _adaptive_pool(axes: int) -> "Operation":
     def operation(build: Builder, call: Call) -> Tensor:
+        """Average pooling; the output sizes divide the input's."""
         x, sizes = call.tensor("self"), call.integers("output_size")
         if len(x.shape) != axes + 1 or len(sizes) != axes:
             raise unsupported(call)
@@ -246,7 +258,7 @@ def _adaptive_pool(axes: int) -> "Operation":
 
 
 def _mean(build: Builder, call: Call) -> Tensor:
-    """The mean over all pixels is global average pooling."""
+    """Global average pooling: the mean over all pixels of (batch, channels, pixels)."""
     x = call.tensor("self")
     axes = sorted(d % (len(x.shape) + 1) for d in call.integers("dim"))
     if axes != list(range(2, len(x.shape) + 1)) or len(axes) not in (1, 2):
@@ -258,6 +270,7 @@ def _mean(build: Builder, call: Call) -> Tensor:
 
 
 def _cat(build: Builder, call: Call) -> Tensor:
+    """Concatenation of channels or features, axis 1."""
     given = call.arguments.get("tensors")
     tensors = [part for part in given if isinstance(part, Tensor)] if isinstance(given, list) else []
     if not isinstance(given, list) or len(tensors) != len(given):
@@ -269,22 +282,27 @@ def _cat(build: Builder, call: Call) -> Tensor:
 
 
 def _relu(build: Builder, call: Call) -> Tensor:
+    """Fused into the layer before it."""
     return build.activation(call.tensor("self"), Activation.relu(), call.at)
 
 
 def _relu6(build: Builder, call: Call) -> Tensor:
+    """Fused into the layer before it."""
     return build.clamp(call.tensor("self"), 0.0, 6.0, call.at)
 
 
 def _hardtanh(build: Builder, call: Call) -> Tensor:
+    """Fused into the layer before it."""
     return build.clamp(call.tensor("self"), call.number("min_val", -1.0), call.number("max_val", 1.0), call.at)
 
 
 def _clamp(build: Builder, call: Call) -> Tensor:
+    """Fused into the layer before it; the bounds are constant."""
     return build.clamp(call.tensor("self"), call.maybe_number("min"), call.maybe_number("max"), call.at)
 
 
 def _leaky(build: Builder, call: Call) -> Tensor:
+    """Fused into the layer before it; the slope is 2**-n with n in 0..15."""
     return build.leaky_relu(call.tensor("self"), call.number("negative_slope", 0.01), call.at)
 
 
@@ -298,11 +316,13 @@ def _operands(call: Call) -> tuple[Tensor, NDArray[np.float64] | float, bool]:
 
 
 def _mul(build: Builder, call: Call) -> Tensor:
+    """Folded into the layer before or after it; one operand is constant."""
     x, factor, _ = _operands(call)
     return build.affine(x, factor, 0.0, call.at)
 
 
 def _div(build: Builder, call: Call) -> Tensor:
+    """Folded into the layer before or after it; the divisor is constant."""
     x, divisor, leads = _operands(call)
     if not leads or np.any(np.asarray(divisor) == 0) or call.arguments.get("rounding_mode") is not None:
         raise unsupported(call)
@@ -310,6 +330,7 @@ def _div(build: Builder, call: Call) -> Tensor:
 
 
 def _add(build: Builder, call: Call) -> Tensor:
+    """With a constant: folded into the layer before or after it. Of two tensors: a residual of the later layer."""
     one, two = call.arguments.get("self"), call.arguments.get("other")
     if isinstance(one, Tensor) and isinstance(two, Tensor):
         if call.number("alpha", 1.0) != 1.0:
@@ -321,6 +342,7 @@ def _add(build: Builder, call: Call) -> Tensor:
 
 
 def _sub(build: Builder, call: Call) -> Tensor:
+    """Folded into the layer before or after it; one operand is constant."""
     x, constant, leads = _operands(call)
     alpha = call.number("alpha", 1.0)
     if leads:
@@ -329,6 +351,7 @@ def _sub(build: Builder, call: Call) -> Tensor:
 
 
 def _rsub(build: Builder, call: Call) -> Tensor:
+    """Folded into the layer before or after it; one operand is constant."""
     x, constant, leads = _operands(call)
     if not leads:
         raise unsupported(call)
@@ -336,6 +359,7 @@ def _rsub(build: Builder, call: Call) -> Tensor:
 
 
 def _neg(build: Builder, call: Call) -> Tensor:
+    """Folded into the layer before it."""
     return build.affine(call.tensor("self"), -1.0, 0.0, call.at)
 
 

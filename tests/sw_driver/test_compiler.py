@@ -13,15 +13,15 @@ from shiftforge.errors import CheckFailed, InputError
 from shiftforge.formats import FORMATS
 from shiftforge.graph import Activate, Affine, Graph, Input, Linear
 from shiftforge.packets import Opcode, decode_layer
+from shiftforge.passes.fold import fold
+from shiftforge.passes.fuse import fuse
+from shiftforge.passes.quantise import quantise
+from shiftforge.passes.reference import evaluate
 from sw_driver import layout, stream
 from sw_driver.accelerator import Accelerator
 from sw_driver.compiler.check import check_passes
-from sw_driver.compiler.fold import fold
-from sw_driver.compiler.fuse import fuse
 from sw_driver.compiler.pipeline import assemble, compile_graph
 from sw_driver.compiler.place import LayerShape, place
-from sw_driver.compiler.quantise import quantise
-from sw_driver.compiler.reference import evaluate
 from tests.sw_driver.networks import config_of, network
 
 

@@ -10,8 +10,9 @@ from golden.codec import encode
 from golden.rounding import round_float64
 from golden.train import runner
 from golden.train.convert import convert, freeze
-from golden.train.digits import load
-from golden.train.exact import _round, evaluate, exact_network, run_golden, run_torch
+from golden.train.digits import load, load_images
+from golden.train.exact import evaluate, exact_network, run_golden, run_torch
+from golden.train.integer import round_to
 from golden.train.loop import accuracy
 from golden.train.post_training import convert_pretrained
 from golden.train.task import Split
@@ -19,6 +20,7 @@ from shiftforge.errors import InputError
 from shiftforge.formats import FORMATS
 from sw_driver.compiler.pipeline import compile_graph
 from sw_driver.importers.pt2 import import_program
+from tests.sw_driver.importers.models import MODELS, Residual, inputs
 from tests.sw_driver.networks import config_of
 
 FORMATS_OF_TORCH = ("fp16", "int8", "int16", "fp8_e5m2", "fp8_e4m3")
@@ -81,8 +83,8 @@ def test_the_layers_are_those_of_the_compiler(digits, training_images, activatio
     samples = training_images.astype(np.float64)
     program = compile_graph(graph, config, calibration=samples)
     network = exact_network(digits.model, activation, samples, output)
-    assert network.input_scale == program.graph.input.scale
-    for mine, compiled in zip(network.layers, program.graph.layers(), strict=True):
+    assert network.graph.input.scale == program.graph.input.scale
+    for mine, compiled in zip(network.graph.layers(), program.graph.layers(), strict=True):
         assert np.array_equal(mine.codes, compiled.codes)
         assert mine.exponent_bias == compiled.exponent_bias
         assert np.array_equal(bits_of(mine.scale), bits_of(compiled.scale))
@@ -105,11 +107,89 @@ def test_rounding_in_torch_is_the_golden_one(name):
         edge += [factor * fmt.max_fixed * 2.0**fmt.lsb_exponent, -factor * fmt.max_fixed * 2.0**fmt.lsb_exponent]
     values = np.concatenate([values, near, edge])
     expected, _ = round_float64(values, fmt, overflow="saturate")
-    rounded = _round(torch.from_numpy(values), fmt).numpy()
+    rounded = round_to(torch.from_numpy(values), fmt).numpy()
     assert np.array_equal(encode(fmt, rounded), expected)
     if name != "fp32":
         again, _ = round_float64(rounded, fmt, overflow="saturate")
         assert np.array_equal(again, expected)
+
+
+@pytest.fixture(scope="module")
+def digits_cnn(digits):
+    """A residual network of DenseShift convolutions for the digits as images, briefly trained."""
+    torch.manual_seed(0)
+    train, test = load_images()
+    plain = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        Residual(8, 8, 1),
+        Residual(8, 16, 2),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64, 10, bias=False),
+        nn.BatchNorm1d(10),
+    )
+    model = convert(plain, 3)
+    optimiser = torch.optim.AdamW(model.parameters(), 0.01)
+    model.train()
+    for epoch in range(3):
+        for rows in torch.randperm(len(train.x), generator=torch.Generator().manual_seed(epoch)).split(64):
+            loss = nn.functional.cross_entropy(model(torch.from_numpy(train.x)[rows]), torch.from_numpy(train.y)[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return model.eval(), train, test
+
+
+@pytest.mark.parametrize(
+    "activation, output", [("fp16", "fp32"), ("fp16", "fp16"), ("int8", "int8"), ("fp8_e4m3", "fp16")]
+)
+def test_a_convolutional_network_on_the_whole_test_split(digits_cnn, activation, output):
+    """Logits equal bit for bit, and the same network as the driver compiles from the exported model."""
+    model, train, test = digits_cnn
+    samples = train.x[:200]
+    by_torch, by_golden = (evaluate(model, test, b, activation, samples, output) for b in ("torch", "golden"))
+    assert np.array_equal(bits_of(by_torch.logits), bits_of(by_golden.logits))
+    by_float = evaluate(model, test, "float")
+    assert by_float.accuracy > 0.9
+    assert abs(by_golden.accuracy - by_float.accuracy) <= (0.01 if activation == "fp16" else 0.05)
+    graph = import_program(runner.export(model, torch.from_numpy(test.x[:2])), 3)
+    config = config_of(activation=activation, output=output, max_k=64)
+    program = compile_graph(graph, config, calibration=samples.astype(np.float64))
+    codes = golden_network.encode_input(program.graph, config, test.x)
+    result = golden_network.run(program.graph, config, codes).output
+    values = golden_network.output_values(program.graph, config, result)
+    assert np.array_equal(bits_of(values), bits_of(by_golden.logits))
+
+
+@pytest.mark.parametrize("terms", [1, 2, 3])
+def test_convolutions_of_sums_agree_too(terms):
+    torch.manual_seed(terms)
+    plain = nn.Sequential(nn.Conv1d(2, 6, 3, padding=1), nn.ReLU6(), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(24, 3))
+    model = convert_pretrained(plain.eval(), 3, terms)
+    data = Split(np.random.default_rng(0).normal(0, 1, (40, 2, 8)).astype(np.float32), np.zeros(40, np.int64))
+    by_torch, by_golden = (evaluate(model, data, backend) for backend in ("torch", "golden"))
+    assert np.array_equal(bits_of(by_torch.logits), bits_of(by_golden.logits))
+    by_float = evaluate(model, data, "float").logits
+    np.testing.assert_allclose(by_torch.logits, by_float, rtol=0, atol=2e-3 * np.abs(by_float).max())
+
+
+@pytest.mark.parametrize(
+    "activation, output", [("fp16", "fp32"), ("int8", "int8"), ("fp8_e4m3", "fp16"), ("int16", "fp16")]
+)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kind_of_network_agrees(name, activation, output):
+    """Groups, dilation, pools, residuals, concatenations, permutations: torch's integers against the golden network."""
+    build, shape = MODELS[name]
+    x = inputs(shape, 20)
+    network = exact_network(build(), activation, x, output, shape)
+    by_golden = run_golden(network, x)
+    assert np.array_equal(bits_of(run_torch(network, torch.from_numpy(x)).numpy()), bits_of(by_golden))
+    with torch.no_grad():
+        real = build()(torch.from_numpy(x)).numpy()
+    loose = {"fp16": 2e-3, "int16": 2e-3, "int8": 0.1, "fp8_e4m3": 0.2}[activation]
+    np.testing.assert_allclose(by_golden, real, rtol=0, atol=loose * np.abs(real).max())
 
 
 def test_big_sums_round_once():
@@ -126,11 +206,18 @@ def test_big_sums_round_once():
     assert np.array_equal(by_torch, double)
 
 
-MEND = "train it with convert(model, bits), or turn it into sums with convert_pretrained"
+MEND = (
+    "train it as a DenseShift layer or turn it into sums (golden.train: convert, convert_pretrained), "
+    "or keep it off the accelerator"
+)
 
 
-def relu_first():
-    return nn.Sequential(nn.ReLU(), nn.Linear(2, 2)).eval()
+def third():
+    """A layer with weights that are no sums of powers of two."""
+    layer = nn.Linear(6, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([1.0, 0.3, 0.7654321, 0.1234567, 0.5555, 0.9]).expand(2, 6))
+    return layer
 
 
 @pytest.mark.parametrize(
@@ -138,14 +225,31 @@ def relu_first():
     [
         (lambda: exact_network(nn.Linear(2, 2)), "the model must be in eval mode, not in training mode"),
         (
-            lambda: exact_network(nn.Sequential(nn.Linear(2, 2)).eval()),
-            "every weight of layer '0' must be ±2**e to run exactly, without a zero; " + MEND,
+            lambda: exact_network(nn.Sequential(third()).eval()),
+            (
+                "weight of layer '0' at index (0, 1) must be a power of two with a sign or a sum of up to 4 "
+                f"(times one number per channel), not 0.30000001192092896; {MEND}"
+            ),
         ),
         (
-            lambda: exact_network(relu_first()),
-            "module '0' must be a Linear, a BatchNorm1d after one or a ReLU after these to run exactly, not ReLU",
+            lambda: exact_network(nn.Sequential(nn.GELU(), nn.Linear(2, 2)).eval()),
+            "module '0' must be a layer, BatchNorm, ReLU or its kin, pool or Flatten to run exactly, not GELU",
         ),
-        (lambda: exact_network(nn.Sequential().eval()), "the model must have a Linear layer, and has none"),
+        (
+            lambda: exact_network(nn.Sequential(nn.ReLU(), convert(nn.Linear(2, 2), 3)).eval()),
+            (
+                "activation '0' must follow a layer without an activation, and follows 'x'; leave one activation between two "
+                "layers, and none on the input"
+            ),
+        ),
+        (
+            lambda: exact_network(nn.Sequential().eval()),
+            "the network must have at least one Linear or convolution layer, and it has none",
+        ),
+        (
+            lambda: exact_network(nn.Sequential(nn.Conv1d(2, 2, 1)).eval()),
+            "the shape of an example must be given for a model with convolutions, as '0' is one",
+        ),
         (
             lambda: exact_network(convert(nn.Linear(2, 2), 3).eval(), "int8"),
             "calibration must be given for int8, whose tensors are scaled, not None",
@@ -153,11 +257,11 @@ def relu_first():
         (lambda: exact_network(nn.Linear(2, 2), "fp12"), f"format must be one of {', '.join(FORMATS)}, not 'fp12'"),
         (
             lambda: run_torch(exact_network(convert(nn.Linear(2, 2), 3).eval(), "bf16"), torch.zeros(1, 2)),
-            "sums of layer 0 must fit 63 bits and fp32 for the torch backend, not 267 bits of 2**-133; use the golden backend",
+            "sums of layer '0' must fit 63 bits and fp32 for the torch backend, not 267 bits of 2**-133; use the golden backend",
         ),
         (
             lambda: run_torch(exact_network(convert(nn.Linear(2, 2), 3).eval()), torch.full((1, 2), torch.inf)),
-            "inputs of layer 0 must be finite for the torch backend; use the golden backend",
+            "inputs of layer '0' must be finite for the torch backend; use the golden backend",
         ),
         (
             lambda: evaluate(nn.Linear(2, 2).eval(), Split(np.zeros((1, 2), np.float32), np.zeros(1, np.int64)), "rtl"),  # pyright: ignore[reportArgumentType]

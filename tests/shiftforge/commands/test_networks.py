@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from golden import network
+from golden.train.interchange import save_onnx
 from golden.train.runner import export
 from shiftforge import program as programs
 from tests.sw_driver.importers.models import MODELS, inputs
@@ -61,6 +62,18 @@ def test_a_residual_network_is_compiled_checked_and_run(model, shiftforge):
     out = shiftforge("run", "net.sfp", "--input", "X.npy", "--out", "Y.npy", "--backend", "golden", "--raw")[1]
     assert "none" in out
     np.testing.assert_array_equal(np.load("Y.npy"), result)
+
+
+def test_an_onnx_model_becomes_the_same_program(model, shiftforge):
+    build, shape = MODELS["resnet"]
+    save_onnx(build(), "net.onnx", shape)
+    made = []
+    for source in ("net.onnx", "net.pt2"):
+        code, out, _ = shiftforge("compile", source, "--config", "c.toml", "--out", "net.sfp", "--json")
+        assert code == 0
+        layers = programs.load("net.sfp").graph.layers()
+        made.append((json.loads(out)["layers"], [(layer.codes.tobytes(), layer.scale.tobytes()) for layer in layers]))
+    assert made[0] == made[1]
 
 
 def test_what_needs_the_machine_refuses_it(model, shiftforge):

@@ -117,8 +117,8 @@ def test_compile_refuses(model, work, shiftforge):
     def options(config: str = "f.toml", out: str = "d.sfp") -> tuple[str, ...]:
         return "--config", config, "--out", out
 
-    assert refused("d.onnx", *options()) == "model must be a .pt2 program in this version, not 'd.onnx'"
-    assert refused("d.pt", *options()) == "model must be a .pt2 program, not 'd.pt'"
+    assert refused("d.tflite", *options()) == "model must be a .pt2 program or an .onnx model, not 'd.tflite'"
+    assert refused("d.pt", *options()) == "model must be a .pt2 program or an .onnx model, not 'd.pt'"
     assert refused("no.pt2", *options()) == "model must be a readable file, not 'no.pt2' (no such file or directory)"
     assert (
         refused(model, *options("no.toml"))

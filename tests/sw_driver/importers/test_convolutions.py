@@ -11,11 +11,11 @@ from golden.train.post_training import TermSumLayer, convert_pretrained
 from golden.train.runner import export
 from shiftforge.errors import InputError, NotBuiltError
 from shiftforge.graph import Add, AveragePool, Concat, Conv, Linear, MaxPool
+from shiftforge.passes.reference import evaluate
 from shiftforge.program import from_bytes
 from sw_driver.accelerator import Accelerator
 from sw_driver.compiler.check import check_passes
 from sw_driver.compiler.pipeline import compile_graph
-from sw_driver.compiler.reference import evaluate
 from sw_driver.importers.pt2 import import_program
 from tests.sw_driver.importers.models import MODELS, inputs, powers
 from tests.sw_driver.networks import config_of
@@ -33,7 +33,7 @@ def float64_of(model: nn.Module, x) -> np.ndarray:
 def check(model: nn.Module, shape: tuple[int, ...], config=None, calibrate=False, tolerance: float = 0.02):
     """The graph has torch's values, every pass holds, and the golden network comes close to torch."""
     config = config or config_of(4, 3, max_k=64)
-    graph = import_program(exported(model, *shape), config.weights.bits)
+    graph = import_program(exported(model, *shape), config.weights.bits, mask=config.weights.mask)
     x = inputs(shape)
     want = float64_of(model, x)
     got = evaluate(graph, x.astype(np.float64))[graph.output.name]

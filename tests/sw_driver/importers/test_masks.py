@@ -12,10 +12,10 @@ from golden.train.convert import convert, freeze
 from golden.train.methods import METHODS
 from shiftforge.errors import InputError
 from shiftforge.graph import Graph, Input, Layer, Linear
+from shiftforge.graph.weights import shift_weights
+from shiftforge.passes.reference import evaluate
 from sw_driver.compiler.pipeline import assemble, compile_graph
-from sw_driver.compiler.reference import evaluate
 from sw_driver.importers.pt2 import import_program
-from sw_driver.importers.weights import shift_weights
 from tests.sw_driver.importers.test_pt2 import check, exported, shift_linear
 from tests.sw_driver.networks import config_of
 

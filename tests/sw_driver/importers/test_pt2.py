@@ -14,13 +14,13 @@ from golden.train.runner import export, save, train
 from shiftforge.arrays import load_npz
 from shiftforge.errors import InputError
 from shiftforge.graph import Affine, Linear
+from shiftforge.graph.build import Builder, Place
+from shiftforge.graph.views import stored
+from shiftforge.passes.reference import evaluate
 from sw_driver.accelerator import Accelerator
 from sw_driver.compiler.check import check_passes
 from sw_driver.compiler.pipeline import compile_graph
-from sw_driver.compiler.reference import evaluate
-from sw_driver.importers.build import Builder, Place
 from sw_driver.importers.pt2 import import_program, read_pt2
-from sw_driver.importers.views import stored
 from tests.sw_driver.networks import config_of
 
 

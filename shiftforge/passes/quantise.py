@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftforge.activation import Activation, fp32_value
-from shiftforge.config import Config
 from shiftforge.errors import InputError
-from shiftforge.formats import Format
+from shiftforge.formats import Format, TensorFormats
 from shiftforge.graph import PASSING, Activate, Add, Conv, FloatArray, Graph, Input, Linear, Node
-from sw_driver.compiler.reference import evaluate
+from shiftforge.passes.reference import evaluate
 
 UNSCALED = ("fp32", "fp16", "bf16")
 """Formats whose range needs no scale."""
@@ -65,7 +64,7 @@ def quantise(graph: Graph, scales: Mapping[str, float] | None = None) -> Graph:
     return Graph(tuple(nodes))
 
 
-def calibrate(graph: Graph, config: Config, x: NDArray[np.float64]) -> dict[str, float]:
+def calibrate(graph: Graph, formats: TensorFormats, x: NDArray[np.float64]) -> dict[str, float]:
     """Tensor scales from sample inputs, (samples, *shape) or (samples, features).
 
     The largest magnitude of a tensor, or of all tensors that share a scale, becomes the largest finite value.
@@ -91,7 +90,7 @@ def calibrate(graph: Graph, config: Config, x: NDArray[np.float64]) -> dict[str,
     scales: dict[str, float] = {}
     for node in graph:
         group = groups[node.name]
-        fmt = config.output if node.name in leaving else config.activation
+        fmt = formats.output if node.name in leaving else formats.activation
         scale = _scale_for(fmt, peaks[group])
         if scale is not None:
             scales[group] = max(scales.get(group, 0.0), scale)

@@ -27,8 +27,8 @@ from shiftforge.graph import (
     Reshape,
     Window,
 )
-from sw_driver.importers.views import Tensor, channels_first, stored
-from sw_driver.importers.weights import shift_weights
+from shiftforge.graph.views import Tensor, channels_first, stored
+from shiftforge.graph.weights import shift_weights
 
 FloatArray = NDArray[np.float64]
 
@@ -53,7 +53,16 @@ class Place:
 
 
 class Builder:
-    """Collects nodes; every method takes the tensor that an operation reads and returns the one it makes."""
+    """Collects nodes; every method takes the tensor that an operation reads and returns the one it makes.
+
+    Parameters
+    ----------
+    name, shape : str, tuple of int
+        The input, and one example of it.
+    weight_bits : int
+    mask : bool
+        Whether a weight may be a masked zero.
+    """
 
     def __init__(self, name: str, shape: tuple[int, ...], weight_bits: int, *, mask: bool = False) -> None:
         self.weight_bits = weight_bits
@@ -91,11 +100,14 @@ class Builder:
 
     # ---- layers
 
-    def linear(self, x: Tensor, weight: FloatArray, bias: FloatArray | None, at: Place) -> Tensor:
-        """``x @ weight.T + bias`` over the last axis, with weight (N, K)."""
+    def linear(
+        self, x: Tensor, weight: FloatArray, bias: FloatArray | None, at: Place, bits: int | None = None
+    ) -> Tensor:
+        """``x @ weight.T + bias`` over the last axis, with weight (N, K); `bits` of its own instead of the builder's."""
+        bits = self.weight_bits if bits is None else bits
         if x.shape[-1] != weight.shape[1]:
             raise InputError(f"{at} must read {weight.shape[1]} features, not examples of shape {x.shape}")
-        shifts = shift_weights(at.name, weight, self.weight_bits, mask=self.mask)
+        shifts = shift_weights(at.name, weight, bits, mask=self.mask)
         codes, mask = shifts.codes, shifts.mask
         if len(x.shape) == 1:
             source, order = self._flat(x, at)
@@ -110,7 +122,7 @@ class Builder:
             name,
             source,
             codes,
-            self.weight_bits,
+            bits,
             shifts.exponent_bias,
             shifts.scale,
             np.zeros(weight.shape[0]) if bias is None else np.array(bias, np.float64),
@@ -120,9 +132,17 @@ class Builder:
         return self._append(layer, (*x.shape[:-1], layer.features))
 
     def conv(
-        self, x: Tensor, weight: FloatArray, bias: FloatArray | None, window: Window, groups: int, at: Place
+        self,
+        x: Tensor,
+        weight: FloatArray,
+        bias: FloatArray | None,
+        window: Window,
+        groups: int,
+        at: Place,
+        bits: int | None = None,
     ) -> Tensor:
-        """A convolution with weight (N, C / groups, *kernel) of x (C, *pixels)."""
+        """A convolution with weight (N, C / groups, *kernel) of x (C, *pixels); `bits` of its own instead of the builder's."""
+        bits = self.weight_bits if bits is None else bits
         axes = window.axes
         if len(x.shape) != axes + 1 or x.shape[0] != weight.shape[1] * groups:
             raise InputError(
@@ -130,7 +150,7 @@ class Builder:
                 f"examples of shape {x.shape}"
             )
         source = self._image(x, 0, at)
-        shifts = shift_weights(at.name, weight, self.weight_bits, mask=self.mask)
+        shifts = shift_weights(at.name, weight, bits, mask=self.mask)
         axes_of_rows = (shifts.terms, *weight.shape[1:], weight.shape[0])
 
         def side_by_side(rows: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray:
@@ -142,7 +162,7 @@ class Builder:
             name,
             source,
             side_by_side(shifts.codes),
-            self.weight_bits,
+            bits,
             shifts.exponent_bias,
             shifts.scale,
             np.zeros(weight.shape[0]) if bias is None else np.array(bias, np.float64),
