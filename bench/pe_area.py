@@ -30,14 +30,16 @@ endmodule
 """
 
 
-def count(text: str, top: str) -> SynthResult:
-    """Synthesize one module."""
+def count(modules: dict[str, str], top: str) -> SynthResult:
+    """Synthesize modules, named by what they are called."""
     with tempfile.TemporaryDirectory(prefix="pe-area-") as name:
         folder = Path(name)
-        (folder / "unit.v").write_text(text, encoding="utf-8")
+        for module, text in modules.items():
+            (folder / f"{module}.v").write_text(text, encoding="utf-8")
         work = folder / "work"
         work.mkdir()
-        return synthesize([folder / "unit.v"], top, dsp=False, place=False, work_dir=work)
+        sources = [folder / f"{module}.v" for module in modules]
+        return synthesize(sources, top, dsp=False, place=False, work_dir=work)
 
 
 def main() -> None:
@@ -49,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
 
     width = 14 + options.max_k.bit_length() + 1
-    rows = [("int8 x int8, `*`", width, count(BASELINE.format(top=width - 1), "multiplier"))]
+    rows = [("int8 x int8, `*`", width, count({"multiplier": BASELINE.format(top=width - 1)}, "multiplier"))]
     for name in options.formats:
         for bits in options.bits:
             array = {
@@ -62,8 +64,13 @@ def main() -> None:
             }
             config = from_dict({"array": array})
             pe = PE(config)
-            text = verilog.convert(pe, name=pe.module_name, emit_src=False, strip_internal_attrs=True)
-            rows.append((f"{name} x {bits}-bit", config.accumulator_bits, count(text, pe.module_name)))
+            modules = {
+                unit.module_name: verilog.convert(
+                    unit, name=unit.module_name, emit_src=False, strip_internal_attrs=True
+                )
+                for unit in (*pe.units, pe)
+            }
+            rows.append((f"{name} x {bits}-bit", config.accumulator_bits, count(modules, pe.module_name)))
     if options.json:
         print(json.dumps([{"unit": n, "accumulator_bits": w, "lut4": r.lut, "ff": r.ff} for n, w, r in rows], indent=2))
         return

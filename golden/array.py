@@ -6,7 +6,19 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from golden.pe import PE, TOKEN_FIRST, TOKEN_LAST, TOKEN_VALID, Bool, Int64, PEInput, PEState, UInt8, UInt64
+from golden.pe import (
+    PE,
+    TALLY_LAST,
+    TALLY_PRODUCT,
+    TOKEN_FIRST,
+    TOKEN_MORE,
+    TOKEN_VALID,
+    Int64,
+    PEInput,
+    PEState,
+    UInt8,
+    UInt64,
+)
 from golden.row_edge import row_edge
 from shiftforge import timing
 from shiftforge.config import Config
@@ -41,14 +53,19 @@ class Trace:
     ----------
     pe : PEState
         Arrays (cycles + 1, rows, cols).
-    column_valid, column_sum, column_flags : arrays (cycles + 1, cols)
+    tally : array (cycles + 1, cols)
+        What the column's first row has accumulated, as late as its captures.
+    low, flags, early, count_0, count_1 : arrays (cycles + 1, cols)
         Output of each column's OR tree: row r's capture, or zero.
     """
 
     pe: PEState
-    column_valid: Bool
-    column_sum: UInt64
-    column_flags: UInt8
+    tally: UInt8
+    low: UInt64
+    flags: UInt8
+    early: UInt8
+    count_0: UInt64
+    count_1: UInt64
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,7 @@ class Reading:
     Parameters
     ----------
     cycle : int
-        Index of the trace at which the capture is at the column reader; the sum is in the drain buffer after
+        Index of the trace at which the low bits of the capture are at the column reader; the sum is in the drain buffer after
         `timing.COLUMN` more edges.
     row, tile : int
     value : int
@@ -100,9 +117,9 @@ class Array:
         slots: list[tuple[int, int]] = [(i, k) for i, (x, _) in enumerate(tiles) for k in range(x.shape[1])]
         pattern = np.zeros(0, np.bool_) if bubbles is None else np.asarray(bubbles)
         length = len(slots) + int(pattern.sum())
-        tail = config.rows + config.cols + timing.PE + timing.read_out(config)
+        tail = config.rows + config.cols + timing.pe(config) + timing.COUNTS + timing.read_out(config)
         codes = np.zeros((length + tail, config.rows), np.uint32)
-        token = np.zeros((length + tail, config.rows), np.uint8)
+        token = np.full((length + tail, config.rows), TOKEN_MORE, np.uint8)
         w = np.zeros((length + tail, config.cols), np.uint8)
         following = iter(slots)
         for t in range(length):
@@ -114,8 +131,8 @@ class Array:
                 break
             tile_x, tile_w = tiles[i]
             codes[t], w[t] = tile_x[:, k], tile_w[k]
-            last = TOKEN_LAST if k == tile_x.shape[1] - 1 else 0
-            token[t] = TOKEN_VALID | (TOKEN_FIRST if k == 0 else 0) | last
+            more = TOKEN_MORE if k < tile_x.shape[1] - 1 else 0
+            token[t] = TOKEN_VALID | (TOKEN_FIRST if k == 0 else 0) | more
         for r in range(1, config.rows):  # the tail holds no valid token, so nothing valid wraps around
             codes[:, r], token[:, r] = np.roll(codes[:, r], r), np.roll(token[:, r], r)
         x, special = row_edge(config.activation, codes)
@@ -156,29 +173,42 @@ class Array:
                 )
             )
         pe = PEState(**{f.name: np.stack([getattr(s, f.name) for s in states]) for f in fields(PEState)})
-        return Trace(pe, *(self._tree(a) for a in (pe.capture_valid, pe.capture_sum, pe.capture_flags)))
+        captured = (pe.capture_low, pe.capture_flags, pe.capture_early, pe.capture_count_0, pe.capture_count_1)
+        return Trace(pe, self._later(pe.tally[:, 0]), *(self._later(np.bitwise_or.reduce(a, axis=1)) for a in captured))
 
-    def _tree(self, captured: npt.NDArray) -> npt.NDArray:
-        """The registered OR over the rows; its depth depends on the rows, its value does not."""
-        merged = np.bitwise_or.reduce(captured, axis=1)
+    def _later(self, merged: npt.NDArray) -> npt.NDArray:
+        """Behind the registers of the OR tree; their number depends on the rows, the value does not."""
         delayed = np.zeros_like(merged)
         depth = timing.read_out(self.config)
         delayed[depth:] = merged[: max(0, len(merged) - depth)]
         return delayed
 
     def readings(self, trace: Trace) -> list[list[Reading]]:
-        """For each column its sums in order: each capture less the same PE's capture of the tile before."""
-        bits, rows = self.config.accumulator_bits, self.config.rows
+        """For each column its sums in order: the low bits less the same PE's of the tile before, the carries, the offsets."""
+        rows = self.config.rows
         columns: list[list[Reading]] = []
         for c in range(self.config.cols):
             previous = [0] * rows
             found: list[Reading] = []
-            for i, t in enumerate(np.flatnonzero(trace.column_valid[:, c])):
-                tile, row = divmod(i, rows)
-                total = int(trace.column_sum[t, c])
-                value = (total - previous[row]) & ((1 << bits) - 1)
-                previous[row] = total
-                value -= (value >> (bits - 1)) << bits
-                found.append(Reading(int(t), row, tile, value, int(trace.column_flags[t, c])))
+            before = 0
+            for tile, t in enumerate(np.flatnonzero(trace.tally[:, c] & TALLY_LAST)):
+                products = int(np.count_nonzero(trace.tally[before : t + 1, c] & TALLY_PRODUCT))
+                before = t + 1
+                for row in range(rows):
+                    at, later = t + row, t + row + timing.COUNTS
+                    counts = (int(trace.count_0[later, c]), int(trace.count_1[later, c]))
+                    low = int(trace.low[at, c])
+                    value = self._sum(low - previous[row], counts, int(trace.early[later, c]), products)
+                    previous[row] = low
+                    found.append(Reading(int(at), row, tile, value, int(trace.flags[at, c])))
             columns.append(found)
         return columns
+
+    def _sum(self, change: int, counts: tuple[int, int], early: int, products: int) -> int:
+        """The exact sum from the change of the low bits, the counters' states, the first carry, and the number of products."""
+        config, counter = self.config, self.config.carries
+        carries = sum(counter.table(i)[state] for i, state in enumerate(counts)) % counter.modulus + early
+        bits = config.accumulator_bits
+        total = (carries << config.low_bits) + change - (products << (config.product_bits - 1))
+        total &= (1 << bits) - 1
+        return total - (total >> (bits - 1) << bits)

@@ -3,16 +3,19 @@
 One `PE` object models a whole grid: every register is an array of the grid's shape.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from golden.row_edge import SPECIAL_INF, SPECIAL_NAN, SPECIAL_NEGATIVE
 from shiftforge.config import Config
+from shiftforge.counter import step
 
-TOKEN_VALID, TOKEN_FIRST, TOKEN_LAST = 1, 2, 4
-"""Bits of a token: a product (not a bubble), the first of its dot product, the last of it."""
+TOKEN_VALID, TOKEN_FIRST, TOKEN_MORE = 1, 2, 4
+"""Bits of a token: a product (not a bubble), the first of its dot product, not the last of it. A bubble is `TOKEN_MORE` alone."""
+TALLY_PRODUCT, TALLY_LAST = 1, 2
+"""Bits of a tally: a product was accumulated, it was the last of its dot product."""
 FLAG_NAN, FLAG_POS_INF, FLAG_NEG_INF = 1, 2, 4
 """Bits of a sum's sticky non-finite flags."""
 
@@ -42,21 +45,47 @@ class PEInput:
 
 @dataclass(frozen=True, eq=False)
 class PEState:
-    """All registers of the PEs, named as in the gateware; ``acc`` and ``capture_sum`` modulo ``2**accumulator_bits``."""
+    """All registers of the PEs, named as in the gateware.
+
+    Those that end in ``_2`` and ``shift`` are the second shift stage of 4-bit weights, ``added_top`` is of products with an even
+    number of bits; where the gateware has none, they mean nothing.
+    """
 
     x_out: Int64
     special_out: UInt8
     token_out: UInt8
     w_out: UInt8
     addend: Int64
+    top: UInt8
     negate: UInt8
+    select: UInt8
     now: UInt8
+    shift: UInt8
+    addend_2: Int64
+    top_2: UInt8
+    negate_2: UInt8
+    select_2: UInt8
+    now_2: UInt8
+    token_2: UInt8
+    masked_2: UInt8
     acc: UInt64
     flags: UInt8
-    last_2: Bool
-    capture_valid: Bool
-    capture_sum: UInt64
+    added: UInt8
+    product: UInt8
+    old_top: UInt8
+    added_top: UInt8
+    carry: UInt8
+    carried: UInt8
+    count_0: UInt64
+    count_1: UInt64
+    early: UInt8
+    counted_more: UInt8
+    tally: UInt8
+    capture_low: UInt64
     capture_flags: UInt8
+    capture_early: UInt8
+    capture_count_0: UInt64
+    capture_count_1: UInt64
 
 
 class PE:
@@ -71,46 +100,105 @@ class PE:
     Members
     -------
     state : PEState
-        Registers after the last edge; all zero at reset.
+        Registers after the last edge. After a reset with idle inputs all are zero but `top` and its delays: 0 is not negative.
     """
 
     def __init__(self, config: Config, shape: tuple[int, ...] = ()) -> None:
-        self._code = config.weights
-        self._mask = np.uint64((1 << config.accumulator_bits) - 1)
-        i64, u64 = np.zeros(shape, np.int64), np.zeros(shape, np.uint64)
-        u8, false = np.zeros(shape, np.uint8), np.zeros(shape, np.bool_)
-        self.state = PEState(i64, u8, u8, u8, i64, u8, u8, u64, u8, false, false, u64, u8)
+        self._config = config
+        self._mask = np.uint64((1 << config.low_bits) - 1)
+        self._next = [np.array([step(s, bits) for s in range(1 << bits)], np.uint64) for bits in config.carries.lengths]
+        kinds = {"Int64": np.int64, "UInt64": np.uint64, "UInt8": np.uint8}
+        wide = {"x_out": "Int64", "addend": "Int64", "addend_2": "Int64", "acc": "UInt64", "capture_low": "UInt64"}
+        wide |= dict.fromkeys(("count_0", "count_1", "capture_count_0", "capture_count_1"), "UInt64")
+        idle: dict[str, npt.NDArray] = {
+            f.name: np.zeros(shape, kinds[wide.get(f.name, "UInt8")]) for f in fields(PEState)
+        }
+        idle |= dict.fromkeys(("top", "top_2", "added_top"), np.ones(shape, np.uint8))
+        self.state = PEState(**idle)
 
     def step(self, given: PEInput) -> PEState:
         """The registers after the next rising edge."""
-        old = self.state
-        sign = (given.w >> np.uint8(self._code.exponent_bits)) & np.uint8(1)
-        exponent = (given.w & np.uint8(self._code.max_exponent)).astype(np.int64)
-        present = given.w & self._code.mask_bit == 0
-        infinite = given.special & SPECIAL_INF != 0
-        negative = (given.special & SPECIAL_NEGATIVE != 0) != (sign != 0)
-        now = (
-            np.where(given.special & SPECIAL_NAN, FLAG_NAN, 0)
-            | np.where(infinite & ~negative, FLAG_POS_INF, 0)
-            | np.where(infinite & negative, FLAG_NEG_INF, 0)
-        )
-        valid = old.token_out & TOKEN_VALID != 0
-        enable = valid & (old.w_out & self._code.mask_bit == 0)
-        restart = old.token_out & TOKEN_FIRST != 0
-        total = (old.acc + old.addend.astype(np.uint64) + old.negate.astype(np.uint64)) & self._mask
+        old, config = self.state, self._config
+        bits = config.weights.bits
+        sign = (given.w >> np.uint8(bits - 1)) & np.uint8(1)
+        exponent = (given.w & np.uint8(config.weights.max_exponent)).astype(np.int64)
+        addend = (given.x << (exponent & (bits > 2))) ^ -sign.astype(np.int64)
+
+        # The product whose upper exponent bit the adder shifts by.
+        mask_bit = np.uint8(config.weights.mask_bit)
+        masked = (old.w_out & mask_bit != 0).astype(np.uint8)
+        value, top, negate, select, token, now = old.addend, old.top, old.negate, old.select, old.token_out, old.now
+        if bits == 4:
+            value, top, negate, select = old.addend_2, old.top_2, old.negate_2, old.select_2
+            token, now, masked = old.token_2, old.now_2, old.masked_2
+        valid, first = token & TOKEN_VALID != 0, token & TOKEN_FIRST != 0
+        enable = valid & (masked == 0)
+        product = _shifted(value, negate, select, 1 << (bits - 2)) + (1 << (config.product_bits - 1))
+        total = (old.acc + product.astype(np.uint64) + negate.astype(np.uint64)) & self._mask
+
+        end = (old.acc >> np.uint64(config.low_bits - 1)).astype(np.uint8)
+        if config.low_bits > config.product_bits:
+            carry = old.old_top & (end ^ 1)
+        else:
+            carry = np.where(end, old.old_top & old.added_top, old.old_top | old.added_top)
+        restart = old.carried & TOKEN_FIRST != 0
+        counts = [
+            np.where(restart, np.uint64(0), np.where(old.carry, following[count.astype(np.int64)], count))
+            for following, count in zip(self._next, (old.count_0, old.count_1), strict=True)
+        ]
+        ended = (old.added & TOKEN_VALID != 0) & (old.added & TOKEN_MORE == 0)
+        low_idle, counts_idle = old.added & TOKEN_MORE != 0, old.counted_more != 0
         self.state = PEState(
             x_out=given.x,
             special_out=given.special,
             token_out=given.token,
             w_out=given.w,
-            addend=(given.x << exponent) ^ -sign.astype(np.int64),
+            addend=addend,
+            top=(addend >= 0).astype(np.uint8),
             negate=sign,
-            now=np.where(present, now, 0).astype(np.uint8),
+            select=(exponent >> (bits - 2)).astype(np.uint8),
+            now=np.where(given.w & mask_bit, 0, _marks(given.special, sign)).astype(np.uint8),
+            shift=((exponent >> 1) & 1).astype(np.uint8),
+            addend_2=_shifted(old.addend, old.negate, old.shift, 2),
+            top_2=old.top,
+            negate_2=old.negate,
+            select_2=old.select,
+            now_2=old.now,
+            token_2=old.token_out,
+            masked_2=(old.w_out & mask_bit != 0).astype(np.uint8),
             acc=np.where(enable, total, old.acc),
-            flags=np.where(valid, np.where(restart, 0, old.flags) | old.now, old.flags).astype(np.uint8),
-            last_2=valid & (old.token_out & TOKEN_LAST != 0),
-            capture_valid=old.last_2,
-            capture_sum=np.where(old.last_2, old.acc, np.uint64(0)),
-            capture_flags=np.where(old.last_2, old.flags, 0).astype(np.uint8),
+            flags=np.where(valid, np.where(first, 0, old.flags) | now, old.flags).astype(np.uint8),
+            added=token,
+            product=enable.astype(np.uint8),
+            old_top=end,
+            added_top=top,
+            carry=(carry & old.product).astype(np.uint8),
+            carried=old.added,
+            count_0=counts[0],
+            count_1=counts[1],
+            early=np.where(restart, old.carry, old.early),
+            counted_more=(old.carried & TOKEN_MORE != 0).astype(np.uint8),
+            tally=(old.product * TALLY_PRODUCT | np.where(ended, TALLY_LAST, 0)).astype(np.uint8),
+            capture_low=np.where(low_idle, np.uint64(0), old.acc),
+            capture_flags=np.where(low_idle, np.uint8(0), old.flags),
+            capture_early=np.where(counts_idle, np.uint8(0), old.early),
+            capture_count_0=np.where(counts_idle, np.uint64(0), old.count_0),
+            capture_count_1=np.where(counts_idle, np.uint64(0), old.count_1),
         )
         return self.state
+
+
+def _shifted(value: Int64, fill: UInt8, shift: UInt8, distance: int) -> Int64:
+    """One's complement: shifted left by `distance` where `shift` is 1, filled with the sign of the weight."""
+    low = fill.astype(np.int64) * ((1 << distance) - 1)
+    return np.where(shift, (value << distance) | low, value)
+
+
+def _marks(special: UInt8, sign: UInt8) -> UInt8:
+    """The flags that one product alone gives."""
+    infinite = special & SPECIAL_INF != 0
+    negative = (special & SPECIAL_NEGATIVE != 0) != (sign != 0)
+    nan = np.where(special & SPECIAL_NAN, FLAG_NAN, 0)
+    return (
+        nan | np.where(infinite & ~negative, FLAG_POS_INF, 0) | np.where(infinite & negative, FLAG_NEG_INF, 0)
+    ).astype(np.uint8)

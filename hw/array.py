@@ -34,6 +34,8 @@ class Array(wiring.Component):
     w : In
         Codes of all columns, column 0 in the lowest bits.
     column_c : Out(the shape of `capture`), one per column c
+    tally_c : Out
+        The `tally` of each column's first row, as late as its capture (for PEs that have one).
 
     Attributes
     ----------
@@ -54,7 +56,15 @@ class Array(wiring.Component):
         for r in range(config.rows):
             members |= {f"{name}_{r}": In(ports[name].shape) for name in self.moving}
         members |= {f"column_{c}": Out(ports["capture"].shape) for c in range(config.cols)}
+        self._tally = ports["tally"].shape if "tally" in ports else None
+        if self._tally is not None:
+            members |= {f"tally_{c}": Out(self._tally) for c in range(config.cols)}
         super().__init__(members)
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """What the processing element instantiates by name."""
+        return getattr(self.pe, "units", ())
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -90,4 +100,11 @@ class Array(wiring.Component):
                     merged.append(node)
                 level = merged
             m.d.comb += getattr(self, f"column_{c}").eq(level[0])
+            if self._tally is not None:
+                tally = Value.cast(grid[0][c]["tally"])
+                for depth in range(timing.read_out(self.config)):
+                    later = Signal(len(tally), name=f"tally_{c}_{depth}")
+                    m.d.sync += later.eq(tally)
+                    tally = later
+                m.d.comb += getattr(self, f"tally_{c}").eq(tally)
         return m

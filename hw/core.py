@@ -204,6 +204,8 @@ class Core(wiring.Component):
                 column["row"].eq(drain.row),
                 getattr(drain, f"read_{c}").eq(column["read"]),
             ]
+            if not config.banked:
+                m.d.comb += column["tally"].eq(getattr(array, f"tally_{c}"))
             if c == cols - 1:
                 m.d.comb += drain.tile.eq(column["tile"])
         # A credit takes a cycle back to the drain (`timing.CREDIT`): the FIFO's output is late in the cycle, and the drain far off.

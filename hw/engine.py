@@ -100,8 +100,8 @@ class Engine(wiring.Component):
                 issue.eq(running & ~self.stall),
                 reserve.eq(issue & first_phase & last_block),
                 self.token.valid.eq(issue),
-                self.token.first.eq(first_phase & (block == 0)),
-                self.token.last.eq(last_phase & last_block),
+                self.token.first.eq(issue & first_phase & (block == 0)),
+                self.token.more.eq(~(issue & last_phase & last_block)),
             ]
         else:
             m.submodules.drain_slots = drains = DrainSlots(config)

@@ -1,14 +1,18 @@
 """Processing element: sign flip, exponent add, exact accumulation (aligned accumulator)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.delay import register
+from hw.instance import Unit
+from hw.tech.add_select import AddSelect
 from shiftforge.config import Config
+from shiftforge.counter import TAPS
 
-TOKEN = data.StructLayout({"valid": 1, "first": 1, "last": 1})
-"""Travels with an activation: it is a product (not a bubble), the first of its dot product, the last of it."""
+TOKEN = data.StructLayout({"valid": 1, "first": 1, "more": 1})
+"""Travels with an activation: it is a product (not a bubble); the first of its dot product; not the last of it. Bubbles are
+neither first nor last. `more` is that way round because it resets flip-flops, and their reset has no inverter."""
 
 
 def special_layout(config: Config) -> data.StructLayout:
@@ -30,8 +34,17 @@ def sum_fields(config: Config) -> dict[str, data.StructLayout | int]:
 
 
 def capture_layout(config: Config) -> data.StructLayout:
-    """What a PE hands to its column: all zero but for one cycle per dot product."""
-    return data.StructLayout({"valid": 1, **sum_fields(config)})
+    """What a PE hands to its column: all zero but for one cycle per dot product.
+
+    `flags` and `low` come together; `early`, `count_0` and `count_1` `timing.COUNTS` cycles later.
+    """
+    flags = {"flags": flags_layout(config)} if config.activation.flag_bits else {}
+    counts = {f"count_{i}": bits for i, bits in enumerate(config.carries.lengths)}
+    return data.StructLayout({**flags, "low": config.low_bits, "early": 1, **counts})
+
+
+TALLY = data.StructLayout({"product": 1, "last": 1})
+"""In step with `capture`'s low bits: a product has been accumulated, it was the last one of its dot product."""
 
 
 class PE(wiring.Component):
@@ -39,17 +52,25 @@ class PE(wiring.Component):
 
     ::
 
-        x, special, token --+--[reg]--> x_out, special_out, token_out      (to the right)
-        w -------------+----|--[reg]--> w_out                              (down)
+        x, special, token --+--[reg]--> x_out, special_out, token_out                      (to the right)
+        w -------------+----|--[reg]--> w_out                                              (down)
                        |    |
-              (x << e) ^ s, s --[reg]--> acc + addend + s --[reg]--> last? --[reg]--> capture
+        (x << lower bits of e) ^ s, s --[1 or 2 reg]--> acc + (y << upper bit of e) + s --[reg acc]--> capture.low
+                                                               carry out? --[reg]--> counters --------> capture.count_i
 
-    The accumulator runs freely modulo 2**accumulator_bits and is never cleared: the column reader subtracts the reading of
+    *Adder.* A product is one's complement with the missing 1 as carry in, and its top bit is flipped: it is 2**(product_bits - 1)
+    too large, whatever the weight, hence never negative, and nothing has to be extended to the accumulator's full width. The
+    column subtracts the number of products times that offset. The upper exponent bit's shift is the multiplexer of
+    `hw.tech.add_select`.
+
+    *Counters.* Above the adder only its carries have to be counted: two shift registers do (`shiftforge.counter`), from the carry
+    of the second product on; that of the first product (`early`) is kept apart, since the counters clear with it.
+
+    The adder's accumulator runs freely modulo 2**low_bits and is never cleared: the column subtracts the reading of
     the tile before. So the tile after may start in the cycle after `last`. Bubbles (``token.valid = 0``) may stand anywhere.
     A weight whose mask bit is set (`Config.weights.mask`) is not accumulated and marks nothing; it still is a slot: first, last and
-    the capture follow the tokens alone. So ``token.valid`` counts slots, which all columns have in common, and ``enable``
-    products, of which each column has its own number: whatever is corrected per product must be counted by ``enable``.
-    Latency from an input to `capture` is `timing.PE`; no sum of up to ``max_k`` products can wrap (`Config.accumulator_bits`).
+    the capture follow the tokens alone. `tally` tells the column how many products there are to be corrected.
+    Latency from an input to `capture.low` is `timing.pe(config)`; no sum of up to ``max_k`` products can wrap (`Config.carries`).
 
     Parameters
     ----------
@@ -65,12 +86,15 @@ class PE(wiring.Component):
         Its non-finite marks; absent for integers.
     x_out, token_out, w_out : Out
         The same, one cycle later.
+    tally : Out(TALLY)
+        What has been accumulated. All rows of a column do the same, each one cycle after the one above, so one `tally` is enough.
     capture : Out(capture_layout)
-        Accumulator and flags of a finished dot product for one cycle, else zero (so that a column is an OR of its rows).
+        Reading and flags of a finished dot product for one cycle, else zero (so that a column is an OR of its rows).
     """
 
     def __init__(self, config: Config):
         self.config = config
+        self.adder = AddSelect(config.low_bits)
         fixed = signed(config.activation.fixed_bits)
         members: dict[str, wiring.Member] = {
             "x": In(fixed),
@@ -79,6 +103,7 @@ class PE(wiring.Component):
             "x_out": Out(fixed),
             "token_out": Out(TOKEN),
             "w_out": Out(config.weights.element_bits),
+            "tally": Out(TALLY),
             "capture": Out(capture_layout(config)),
         }
         if config.activation.flag_bits:
@@ -89,8 +114,14 @@ class PE(wiring.Component):
     def module_name(self) -> str:
         """Name of the generated module, with the parameters that shape it."""
         c = self.config
+        counters = "_".join(str(bits) for bits in c.carries.lengths)
         mask = "m" if c.weights.mask else ""
-        return f"sf_pe_aligned_{c.activation.name}_w{c.weights.bits}{mask}_acc{c.accumulator_bits}"
+        return f"sf_pe_aligned_{c.activation.name}_w{c.weights.bits}{mask}_count{counters}"
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """What is instantiated here by name."""
+        return (self.adder,)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -100,42 +131,109 @@ class PE(wiring.Component):
         m.d.sync += self.token_out.eq(self.token)
         m.d.comb += [self.x_out.eq(register(m, self.x, "x_held")), self.w_out.eq(register(m, self.w, "w_held"))]
 
-        # Product: one's complement of the shifted activation; the missing +1 enters the accumulator as its carry.
-        sign = self.w[code.exponent_bits]
-        exponent = self.w[: code.exponent_bits]
-        shifted = Signal(signed(config.product_bits))
-        m.d.comb += shifted.eq(self.x << exponent)
-        addend = register(m, shifted.as_unsigned() ^ sign.replicate(config.product_bits), "addend")
-        negate = register(m, sign, "negate")
+        # Product up to its upper exponent bit.
+        sign, exponent = self.w[code.exponent_bits], self.w[: code.exponent_bits]
+        lower = self.x.as_unsigned() if code.bits == 2 else (self.x << exponent[0]).as_unsigned()
         token = self.token_out  # of the product in `addend`
-        enable = token.valid & ~self.w_out[code.bits] if code.mask else token.valid
+        addend = register(m, lower ^ sign.replicate(len(lower)), "addend")
+        top = register(m, ~(lower[-1] ^ sign), "top")
+        # These reset, so that synthesis does not merge them with the code on its way down, and places them at their adder.
+        negate = Signal()
+        select = Signal()
+        m.d.sync += [negate.eq(sign), select.eq(exponent[-1])]
+        masked = self.w_out[code.bits] if code.mask else Const(0, 1)
+        now = register(m, self._marks(sign), "now") if config.activation.flag_bits else Const(0, 1)
+        if code.bits == 4:
+            shift = register(m, exponent[1], "shift")
+            addend = register(m, _shifted(addend, negate, shift, 2), "addend_2")
+            top, negate, select = (
+                register(m, top, "top_2"),
+                register(m, negate, "negate_2"),
+                register(m, select, "select_2"),
+            )
+            if code.mask:
+                masked = register(m, masked, "masked_2")
+            if config.activation.flag_bits:
+                now = register(m, now, "now_2")
+            token = Signal(TOKEN, name="token_2")
+            m.d.sync += token.eq(self.token_out)
 
-        acc = Signal(config.accumulator_bits)
-        last_2 = Signal()
-        # One carry chain: a constant 1 below the accumulator turns `negate` into the carry in.
-        extension = addend[-1].replicate(config.accumulator_bits - config.product_bits)
-        total = (Cat(Const(1, 1), acc) + Cat(negate, addend, extension))[1 : config.accumulator_bits + 1]
+        # Accumulator: both choices of the multiplexer have the product's top bit, flipped, in common.
+        acc = Signal(config.low_bits)
+        distance = 1 << (code.exponent_bits - 1)
+        above = Const(0, config.low_bits - config.product_bits)
+        total = self.adder.add(
+            m,
+            "adder",
+            a=acc,
+            c=Cat(addend, addend[-1].replicate(distance - 1), top, above),
+            d=Cat(negate.replicate(distance), addend[:-1], top, above),
+            select=select,
+            carry=negate,
+        )
+        enable = token.valid & ~masked if code.mask else token.valid
         with m.If(enable):
             m.d.sync += acc.eq(total)
-        m.d.sync += last_2.eq(token.valid & token.last)
 
-        with m.If(last_2):
-            m.d.sync += [self.capture.valid.eq(1), self.capture.sum.eq(acc)]
-        with m.Else():
-            m.d.sync += self.capture.eq(0)
+        # Its carry, seen one cycle later from the top bits before and after; then the counters.
+        added = Signal(TOKEN)
+        carried = Signal(TOKEN)
+        product = Signal()  # `added.valid`, if it was accumulated
+        m.d.sync += [added.eq(token), carried.eq(added), product.eq(enable)]
+        old_top = register(m, acc[-1], "old_top")
+        if config.low_bits > config.product_bits:
+            carries = old_top & ~acc[-1]
+        else:
+            added_top = register(m, top, "added_top")
+            carries = Mux(acc[-1], old_top & added_top, old_top | added_top)
+        carry = register(m, product & carries, "carry")
+        counts: list[Signal] = []
+        for i, bits in enumerate(config.carries.lengths):
+            count = Signal(bits, name=f"count_{i}", reset_less=True)
+            with m.If(carried.first):
+                m.d.sync += count.eq(0)
+            with m.Elif(carry):
+                m.d.sync += count.eq(Cat(~Cat(count[tap - 1] for tap in TAPS[bits]).xor(), count))
+            counts.append(count)
+        early = Signal(reset_less=True)
+        counted_more = register(m, carried.more, "counted_more")
+        with m.If(carried.first):
+            m.d.sync += early.eq(carry)
 
+        # Captures: what is not read is reset, which costs nothing.
+        m.d.sync += [self.tally.product.eq(product), self.tally.last.eq(added.valid & ~added.more)]
+        m.d.comb += self.capture.low.eq(_unless(m, added.more, acc, "capture_low"))
+        m.d.comb += self.capture.early.eq(_unless(m, counted_more, early, "capture_early"))
+        for i, count in enumerate(counts):
+            m.d.comb += self.capture[f"count_{i}"].eq(_unless(m, counted_more, count, f"capture_count_{i}"))
         if config.activation.flag_bits:
             m.d.comb += self.special_out.eq(register(m, self.special.as_value(), "special_held"))
             flags = Signal(flags_layout(config), reset_less=True)
-            now = Signal(flags_layout(config), reset_less=True)
-            nan = self.special.nan & ~self.w[code.bits] if code.mask else self.special.nan
-            m.d.sync += now.nan.eq(nan)
-            if config.activation.flag_bits == 3:
-                negative = self.special.negative ^ sign
-                inf = self.special.inf & ~self.w[code.bits] if code.mask else self.special.inf
-                m.d.sync += [now.pos_inf.eq(inf & ~negative), now.neg_inf.eq(inf & negative)]
             with m.If(token.valid):
-                m.d.sync += flags.eq(Mux(token.first, 0, flags.as_value()) | now.as_value())
-            with m.If(last_2):
-                m.d.sync += self.capture.flags.eq(flags)
+                m.d.sync += flags.eq(Mux(token.first, 0, flags.as_value()) | now)
+            m.d.comb += self.capture.flags.eq(_unless(m, added.more, flags.as_value(), "capture_flags"))
         return m
+
+    def _marks(self, sign: Value) -> Value:
+        """The flags that this product alone gives."""
+        code = self.config.weights
+        nan = self.special.nan & ~self.w[code.bits] if code.mask else self.special.nan
+        if self.config.activation.flag_bits == 1:
+            return nan
+        negative = self.special.negative ^ sign
+        inf = self.special.inf & ~self.w[code.bits] if code.mask else self.special.inf
+        return Value.cast(Cat(nan, inf & ~negative, inf & negative))
+
+
+def _shifted(value: Value, fill: Value, shift: Value, distance: int) -> Value:
+    """`value`, signed, in `distance` bits more; shifted left by `distance` where `shift` is 1, with `fill` for zeros."""
+    return Mux(shift, Cat(fill.replicate(distance), value), Cat(value, value[-1].replicate(distance)))
+
+
+def _unless(m: Module, idle: Value, value: Value, name: str) -> Signal:
+    """`value` one cycle later, zero if `idle`: by the flip-flop's own reset."""
+    gated = Signal(len(value), name=name, reset_less=True)
+    m.d.sync += gated.eq(value)
+    with m.If(idle):
+        m.d.sync += gated.eq(0)
+    return gated

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from shiftforge.counter import Counter
 from shiftforge.errors import InputError, NotBuiltError
 from shiftforge.formats import FORMATS, Format, WeightCode, format_named
 
@@ -99,6 +100,20 @@ class Config:
         """Two's complement width that no sum of `max_k` products can leave."""
         largest = self.activation.max_fixed << self.weights.max_exponent
         return (largest * self.max_k).bit_length() + 1
+
+    @property
+    def low_bits(self) -> int:
+        """Width of the aligned accumulator's adder: a product, and one bit more where with the carry in the pairs of a carry chain
+        would not be full."""
+        return self.product_bits + 1 - self.product_bits % 2
+
+    @property
+    def carries(self) -> Counter:
+        """Counter of the carries that leave the `low_bits` of an aligned accumulator in one dot product.
+
+        Each product adds at most 2**product_bits: its offset is 2**(product_bits - 1). The accumulator starts anywhere.
+        """
+        return Counter(((self.max_k << self.product_bits) + (1 << self.low_bits) - 1) >> self.low_bits)
 
     @property
     def lanes(self) -> int:

@@ -45,6 +45,13 @@ def widths(config: Config) -> Ledger:
             "from this K on no tile waits for the drain of those before it",
         ),
     ]
+    if not config.banked:
+        adder = "a product with an offset; the carries out of it are counted"
+        counted = f"two shift registers, together up to {config.carries.modulus - 1}"
+        rows[3:3] = [
+            ("aligned adder", config.low_bits, "bits", adder),
+            ("carry counters", config.carries.bits, "bits", counted),
+        ]
     return [{"name": name, "value": value, "unit": unit, "rule": rule} for name, value, unit, rule in rows]
 
 
@@ -60,7 +67,7 @@ def min_overlap_k(config: Config) -> int:
     rows, drain = config.rows, config.rows * config.groups
     passage = timing.last_slot_to_first_write(config) + (rows - 1) + (config.cols - 1) + 1
     if not config.banked:
-        words = max(config.groups, ceil_div(rows + passage + drain, 2 * rows))
+        words = max(config.groups, ceil_div(rows - 1 + passage + drain, 2 * rows))
     else:
         slots = Banks.of(config).count
         settle = ceil_div(timing.BANK_SETTLE - 1, rows)  # blocks

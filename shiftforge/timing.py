@@ -16,10 +16,11 @@ ROW_FEED = 1
 """Parallel-in serial-out register of a row."""
 ROW_EDGE = 3
 """Activation code to fixed point, all formats."""
-PE = 3
-"""From a PE's inputs to its capture register (aligned accumulator)."""
-COLUMN = 2
-"""Column reader: subtract the previous reading, write the drain buffer."""
+COUNTS = 2
+"""From the low bits in a PE's capture register to the state of its counters there (aligned): find the carry, count it."""
+COLUMN = 7
+"""Column reader (aligned): from the low bits of a capture to its sum in the drain buffer. Difference, then (when the counts are
+here) decode them by table, add, reduce; put together; write."""
 BANKED_EDGE = 3
 """Activation code and token to shifted significand, bank and what to do with it (banked accumulators)."""
 BANKED_PE = 2
@@ -66,8 +67,12 @@ def row_edge(config: Config) -> int:
 
 
 def pe(config: Config) -> int:
-    """From the inputs of a PE of the configuration's accumulator to its capture register."""
-    return BANKED_PE if config.banked else PE
+    """From the inputs of a PE of the configuration's accumulator to its capture register.
+
+    Aligned: shift by the lower exponent bits, add, capture. Two lower bits, as 4-bit weights have them, take a register each; the
+    upper bit's shift is part of the adder.
+    """
+    return BANKED_PE if config.banked else 3 + max(0, config.weights.exponent_bits - 2)
 
 
 def column(config: Config) -> int:

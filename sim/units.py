@@ -101,7 +101,10 @@ def _pe(config: Config, folder: Path) -> Prepared:
     from hw.pe import PE
     from sim.benches.array import register_names
 
-    return Prepared([_write(folder, "pe", PE(config))], "pe", tuple(("pe", name) for name in register_names(config)))
+    unit = PE(config)
+    sources = [_write(folder, part.module_name, part) for part in unit.units]
+    public = tuple(("pe", name) for name in register_names(config))
+    return Prepared([*sources, _write(folder, "pe", unit)], "pe", public)
 
 
 def _array(config: Config, folder: Path) -> Prepared:
@@ -110,7 +113,8 @@ def _array(config: Config, folder: Path) -> Prepared:
 
     array = Array(config)
     name = array.pe.module_name
-    sources = [_write(folder, name, array.pe), _write(folder, "array", array)]
+    sources = [_write(folder, part.module_name, part) for part in (array.pe, *array.units)]
+    sources.append(_write(folder, "array", array))
     return Prepared(sources, "array", tuple((name, register) for register in register_names(config)))
 
 

@@ -1,6 +1,6 @@
 """An adder behind a multiplexer: the technology module of the accumulators."""
 
-from amaranth.hdl import Instance, Module, Signal, ValueLike
+from amaranth.hdl import Instance, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -49,21 +49,13 @@ class AddSelect(wiring.Component):
         m.d.comb += self.sum.eq(self.a + addend + self.carry)
         return m
 
-    def add(
-        self, m: Module, name: str, *, a: ValueLike, c: ValueLike, d: ValueLike, select: ValueLike, carry: ValueLike
-    ) -> Signal:
-        """Instantiate the module as submodule `name` of `m`; returns its sum. Who does so lists this unit among its `units`."""
+    def add(self, m: Module, name: str, *, a: Value, c: Value, d: Value, select: Value, carry: Value) -> Signal:
+        """Instantiate the module as submodule `name` of `m`; returns its sum. All values have the widths of the ports.
+
+        Who does so lists this unit among its `units`, so that it is emitted.
+        """
         total = Signal(self.width, name=f"{name}_sum")
-        given = {
-            "a": (a, self.width),
-            "c": (c, self.width),
-            "d": (d, self.width),
-            "select": (select, 1),
-            "carry": (carry, 1),
-        }
-        ports: dict[str, Signal] = {}
-        for port, (value, width) in given.items():
-            signal = ports[f"i_{port}"] = Signal(width, name=f"{name}_{port}")
-            m.d.comb += signal.eq(value)
-        m.submodules[name] = Instance(self.module_name, **ports, o_sum=total)
+        m.submodules[name] = Instance(
+            self.module_name, i_a=a, i_c=c, i_d=d, i_select=select, i_carry=carry, o_sum=total
+        )
         return total

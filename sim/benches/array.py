@@ -1,5 +1,6 @@
 """Array: every register of every PE and every column output against the golden array, on every cycle."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import cocotb
@@ -8,7 +9,7 @@ import numpy.typing as npt
 from cocotb.triggers import FallingEdge
 
 from golden.array import Array, ArrayInput, Trace
-from golden.pe import PEState
+from golden.pe import TALLY_LAST, PEState
 from shiftforge.config import Config, from_dict
 from sim.clock import start_clock
 from sim.runner import bench_parameters
@@ -18,32 +19,66 @@ PlainInts = npt.NDArray[np.object_]
 
 def register_names(config: Config) -> list[str]:
     """The registers of a PE, ports among them, as the gateware names them."""
-    names = ["x_out", "token_out", "w_out", "addend", "negate", "acc", "last_2", "capture"]
-    return [*names, "special_out", "now", "flags"] if config.activation.flag_bits else names
+    names = [
+        "x_out",
+        "token_out",
+        "w_out",
+        "addend",
+        "top",
+        "negate",
+        "select",
+        "acc",
+        "added",
+        "product",
+        "old_top",
+        "carry",
+    ]
+    names += ["carried", "count_0", "count_1", "early", "counted_more", "tally", "capture"]
+    if config.low_bits == config.product_bits:
+        names += ["added_top"]
+    if config.weights.bits == 4:
+        names += ["shift", "addend_2", "top_2", "negate_2", "select_2", "token_2"]
+        names += ["masked_2"] if config.weights.mask else []
+    if config.activation.flag_bits:
+        names += ["special_out", "now", "flags"]
+        names += ["now_2"] if config.weights.bits == 4 else []
+    return names
+
+
+def _bits(array: npt.NDArray[np.generic], width: int) -> PlainInts:
+    return np.asarray(np.asarray(array).astype(object) & ((1 << width) - 1), dtype=object)
+
+
+def packed_capture(config: Config, flags: npt.NDArray, low: npt.NDArray, counters: Sequence[npt.NDArray]) -> PlainInts:
+    """A capture as the bits that the gateware's holds; `counters` are the early carry and both states."""
+    place = config.activation.flag_bits
+    packed = _bits(flags, place) if place else _bits(low, 0)
+    for array, width in zip((low, *counters), (config.low_bits, 1, *config.carries.lengths), strict=True):
+        packed = np.asarray(packed | (_bits(array, width) << place), dtype=object)
+        place += width
+    return packed
 
 
 def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
     """The golden registers as the bits that the gateware's hold, in the order of `register_names`."""
-
-    def bits(array: npt.NDArray[np.generic], width: int) -> PlainInts:
-        return np.asarray(np.asarray(array).astype(object) & ((1 << width) - 1), dtype=object)
-
-    capture = np.asarray(state.capture_sum).astype(object) << (1 + config.activation.flag_bits)
-    capture = capture | (np.asarray(state.capture_flags).astype(object) << 1)
-    values = {
-        "x_out": bits(state.x_out, config.activation.fixed_bits),
-        "token_out": bits(state.token_out, 3),
-        "w_out": bits(state.w_out, config.weights.element_bits),
-        "addend": bits(state.addend, config.product_bits),
-        "negate": bits(state.negate, 1),
-        "acc": bits(state.acc, config.accumulator_bits),
-        "last_2": bits(state.last_2, 1),
-        "capture": np.asarray(capture | np.asarray(state.capture_valid).astype(object)),
-        "special_out": bits(state.special_out, 3),
-        "now": bits(state.now, 3),
-        "flags": bits(state.flags, 3),
+    fixed, lengths = config.activation.fixed_bits, config.carries.lengths
+    lower = fixed + (config.weights.bits > 2)
+    widths = {
+        "x_out": fixed,
+        "w_out": config.weights.element_bits,
+        "addend": lower,
+        "addend_2": lower + 2,
+        "acc": config.low_bits,
     }
-    return {name: np.asarray(values[name], dtype=object) for name in register_names(config)}
+    widths |= {"count_0": lengths[0], "count_1": lengths[1]}
+    counters = (state.capture_early, state.capture_count_0, state.capture_count_1)
+    values: dict[str, PlainInts] = {}
+    for name in register_names(config):
+        if name == "capture":
+            values[name] = packed_capture(config, state.capture_flags, state.capture_low, counters)
+        else:
+            values[name] = _bits(getattr(state, name), widths.get(name, 3))
+    return values
 
 
 def stimulus(config: Config, seed: int) -> ArrayInput:
@@ -87,7 +122,7 @@ async def every_register_of_every_pe(dut) -> None:
     await start_clock(dut)
     handles = [
         getattr(getattr(dut, f"pe_{r}_{c}"), name) for name in names for r in range(rows) for c in range(cols)
-    ] + [getattr(dut, f"column_{c}") for c in range(cols)]
+    ] + [getattr(dut, f"{port}_{c}") for port in ("column", "tally") for c in range(cols)]
     seen = np.zeros((len(given.w) + 1, len(handles)), dtype=object)
     for t in range(len(given.w) + 1):
         await FallingEdge(dut.clk)
@@ -97,17 +132,18 @@ async def every_register_of_every_pe(dut) -> None:
     expected = _expected(config, trace)
     if not np.array_equal(seen, expected):
         t, i = (int(v) for v in np.argwhere(seen != expected)[0])
-        name, place = "column", (i - len(names) * rows * cols,)
-        if place[0] < 0:
+        port, c = divmod(i - len(names) * rows * cols, cols)
+        name, place = ("column", "tally")[max(port, 0)], (c,)
+        if port < 0:
             kind, flat = divmod(i, rows * cols)
             name, place = names[kind], divmod(flat, cols)
         raise AssertionError(f"{name} {place} must be {expected[t, i]:#x} in cycle {t}, not {seen[t, i]:#x}")
-    assert trace.pe.capture_valid.sum() == 7 * rows * cols, "the stimulus must finish its seven tiles"
+    finished = np.count_nonzero(trace.pe.tally & TALLY_LAST)
+    assert finished == 7 * rows * cols, "the stimulus must finish its seven tiles"
 
 
 def _expected(config: Config, trace: Trace) -> PlainInts:
-    cycles = len(trace.column_valid)
+    cycles = len(trace.tally)
     parts = [values.reshape(cycles, -1) for values in packed_registers(config, trace.pe).values()]
-    column = trace.column_sum.astype(object) << (1 + config.activation.flag_bits)
-    column = column | (trace.column_flags.astype(object) << 1) | trace.column_valid.astype(object)
-    return np.concatenate([*parts, column], axis=1, dtype=object)
+    column = packed_capture(config, trace.flags, trace.low, (trace.early, trace.count_0, trace.count_1))
+    return np.concatenate([*parts, column, _bits(trace.tally, 2)], axis=1, dtype=object)

@@ -74,7 +74,7 @@ def layer_slots(config: Config, layer: Layer, image: Image | None) -> Iterator[S
                         address, tail = image.read(half, pixel, block)
                     if address is not None:  # within the half that the layer starts in
                         address = layer["input_address"] // half * half + address % half
-                    token = 1 | (k == 0) << 1 | (k == words * rows - 1) << 2
+                    token = 1 | (k == 0) << 1 | (k < words * rows - 1) << 2
                     yield Slot(
                         address=address if pixel < layer["pixels"] else None,
                         weight_address=(layer["weight_address"] + tile * words * rows + k) % config.weight_words,

@@ -2,11 +2,15 @@
 
 from amaranth.back import rtlil
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
 
+from hw.column import Assemble
+from hw.delay import register
 from hw.pe import PE
 from hw.row_edge import RowEdge
 from shiftforge import timing
 from shiftforge.config import HARDWARE_FORMATS, Config, from_dict
+from shiftforge.counter import states
 from shiftforge.formats import WEIGHT_BITS, Format, format_named
 from sim.proofs.miter import Claims, Mutant, Pipeline, Proof, Script
 
@@ -78,8 +82,8 @@ def product_of(m: Module, x: Value, w: Value, exponent_bits: int, width: int) ->
 
 
 def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
-    """`PE` as a state machine: the accumulator is the running sum of exact products, whatever comes when; the capture is
-    the reading of it, with the flags of just this dot product. A masked product is none, whatever its operands."""
+    """`PE` as a state machine: low bits and carries are those of the running sum of exact products, each with its offset, whatever
+    comes when; the capture is the reading of it, with the flags of just this dot product. A masked product is none."""
     config = config_for(name, weight_bits, mask=mask)
     m = Module()
     unit = PE(config)
@@ -93,55 +97,149 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
         m.d.comb += target.eq(source)
     x, token, w = (Value.cast(getattr(unit, port)) for port in ("x", "token", "w"))
     product_width = config.product_bits + 1  # x may be -2**(n - 1), which a row edge never gives for a float
-    exact = product_of(m, x.as_signed(), w, config.weights.exponent_bits, product_width)
-    valid, first, last = token[0], token[1], token[2]
-    sign, masked = w[weight_bits - 1], w[weight_bits:].any() if mask else Const(0, 1)
+    stages = timing.pe(config) - 2  # registers before the accumulator
 
-    product = Signal(signed(product_width), reset_less=True)
-    valid_1, first_1, last_1, masked_1 = Signal(), Signal(), Signal(), Signal(reset_less=True)
-    spec_sum = Signal(config.accumulator_bits)
-    done = Signal()
-    m.d.sync += [product.eq(exact), valid_1.eq(valid), first_1.eq(first), last_1.eq(last), done.eq(valid_1 & last_1)]
-    m.d.sync += masked_1.eq(masked)
-    with m.If(valid_1 & ~masked_1):
-        m.d.sync += spec_sum.eq(spec_sum + product)
-    spec_capture = Signal(1 + config.accumulator_bits)
-    m.d.sync += spec_capture.eq(Mux(done, Cat(Const(1, 1), spec_sum), 0))
-    capture = unit.capture
-    claims.claim(Cat(Value.cast(capture.valid), Value.cast(capture.sum)) == spec_capture)
-    claims.claim(Value.cast(unit.token_out) == Cat(valid_1, first_1, last_1))
+    def late(value: Value, cycles: int, label: str) -> Value:
+        for i in range(cycles):
+            value = register(m, value, f"spec_{label}_{i}")
+        return value
+
+    exact = product_of(m, x.as_signed(), w, config.weights.exponent_bits, product_width)
+    product = late(exact, stages, "product")
+    tokens = [token]
+    for i in range(stages + 2):
+        reset = Signal(3, name=f"spec_token_{i}")
+        m.d.sync += reset.eq(tokens[-1])
+        tokens.append(reset)
+    now, added, carried = tokens[stages : stages + 3]
+    sign, masked = w[weight_bits - 1], w[weight_bits:].any() if mask else Const(0, 1)
+    enable = Signal(name="spec_enable")
+    m.d.comb += enable.eq(now[0] & ~late(masked, stages, "masked"))
+    spec_product = Signal()
+    m.d.sync += spec_product.eq(enable)
+
+    # The running sum of products and offsets, in full: each carry out of its low bits is one step of both counters.
+    low, offset = config.low_bits, 1 << (config.product_bits - 1)
+    spec_low = Signal(low)
+    total = Signal(low + 1)
+    m.d.comb += total.eq(spec_low + (product + offset).as_unsigned()[: config.product_bits + 1])
+    with m.If(enable):
+        m.d.sync += spec_low.eq(total)
+    spec_over = Signal()
+    m.d.sync += spec_over.eq(enable & total[low])
+    spec_carry = register(m, spec_over, "spec_carry")
+    spec_early = Signal(reset_less=True)
+    with m.If(carried[1]):
+        m.d.sync += spec_early.eq(spec_carry)
+    equal = [("acc", "spec_low"), ("carry", "spec_carry"), ("early", "spec_early")]
+    readings = []
+    for i, bits in enumerate(config.carries.lengths):
+        order = states(bits)
+        count, following = Signal(bits, name=f"spec_count_{i}", reset_less=True), Signal(bits, name=f"following_{i}")
+        with m.Switch(count):
+            for state, after in zip(order, [*order[1:], order[0]], strict=True):
+                with m.Case(state):
+                    m.d.comb += following.eq(after)
+            with m.Default():
+                m.d.comb += following.eq((1 << bits) - 1)  # the state without exit
+        with m.If(carried[1]):
+            m.d.sync += count.eq(0)
+        with m.Elif(spec_carry):
+            m.d.sync += count.eq(following)
+        equal.append((f"count_{i}", f"spec_count_{i}"))
+        readings.append(count)
+
+    counted_more = register(m, carried[2], "spec_counted_more")
+    low_idle = register(m, added[2], "spec_low_idle")
+    spec_reading = register(m, spec_low, "spec_reading")
+    claims.claim(unit.capture.low == Mux(low_idle, 0, spec_reading))
+    counts_idle = register(m, counted_more, "spec_counts_idle")
+    claims.claim(unit.capture.early == (late(spec_early, 1, "early_reading") & ~counts_idle))
+    for i, count in enumerate(readings):
+        claims.claim(unit.capture[f"count_{i}"] == Mux(counts_idle, 0, late(count, 1, f"count_reading_{i}")))
+    tally = Signal(2, name="spec_tally")
+    m.d.sync += tally.eq(Cat(spec_product, added[0] & ~added[2]))
+    claims.claim(Value.cast(unit.tally) == tally)
+    claims.claim(Value.cast(unit.token_out) == tokens[1])
     for port in ("x", "w") + (("special",) if config.activation.flag_bits else ()):
-        passed = Value.cast(getattr(unit, port))
-        before = Signal(len(passed), name=f"spec_{port}_out", reset_less=True)
-        m.d.sync += before.eq(passed)
+        before = late(Value.cast(getattr(unit, port)).as_unsigned(), 1, port)
         claims.claim(Value.cast(getattr(unit, f"{port}_out")).as_unsigned() == before)
 
     # The unit's registers are those of the specification, so that the induction starts from no state that cannot be.
-    link, negate = Signal(config.product_bits, name="spec_addend"), Signal(name="spec_negate", reset_less=True)
+    negate = Signal(name="spec_negate")
     m.d.sync += negate.eq(sign)
-    m.d.comb += link.eq(product - negate)
-    equal = [("acc", "spec_sum"), ("addend", "spec_addend"), ("negate", "spec_negate"), ("last_2", "done")]
+    select = Signal(name="spec_select")
+    m.d.sync += select.eq(w[config.weights.exponent_bits - 1])
+    sign_of = negate
+    equal += [("negate", "spec_negate"), ("select", "spec_select"), ("counted_more", "spec_counted_more")]
+    if weight_bits == 4:
+        sign_of, select = late(negate, 1, "negate_2"), late(select, 1, "select_2")
+        equal += [("negate_2", "spec_negate_2_0"), ("select_2", "spec_select_2_0")]
+    # one's complement of the shifted activation, before its upper shift
+    link = Signal(signed(config.product_bits), name="spec_addend")
+    m.d.comb += link.eq(product - sign_of)
 
     flag_bits = config.activation.flag_bits
     if flag_bits:
         special = Value.cast(unit.special)
         negative = (special[2] ^ sign) if flag_bits == 3 else Const(0, 1)
         marks = special[0] if flag_bits == 1 else Cat(special[0], special[1] & ~negative, special[1] & negative)
-        seen = Mux(masked, 0, marks)
-        now, spec_flags, spec_flags_out = (
-            Signal(flag_bits, name=label, reset_less=label != "spec_flags_out")
-            for label in ("spec_now", "spec_flags", "spec_flags_out")
-        )
-        m.d.sync += [now.eq(seen), spec_flags_out.eq(Mux(done, spec_flags, 0))]
-        with m.If(valid_1 & first_1):
-            m.d.sync += spec_flags.eq(now)
-        with m.Elif(valid_1):
-            m.d.sync += spec_flags.eq(spec_flags | now)
-        claims.claim(Value.cast(capture.flags) == spec_flags_out)
-        equal += [("flags", "spec_flags"), ("now", "spec_now")]
+        spec_now = late(Mux(masked, 0, marks), stages, "now")
+        spec_flags = Signal(flag_bits, reset_less=True)
+        with m.If(now[0] & now[1]):
+            m.d.sync += spec_flags.eq(spec_now)
+        with m.Elif(now[0]):
+            m.d.sync += spec_flags.eq(spec_flags | spec_now)
+        claims.claim(Value.cast(unit.capture.flags) == Mux(low_idle, 0, late(spec_flags, 1, "flags_reading")))
+        equal += [("flags", "spec_flags")]
     bad = claims.close()
     text = rtlil.convert(m, name="top", ports=[*ports, link, bad], emit_src=False)
-    return Script(text, equal=tuple(equal))
+    parts = [rtlil.convert(part, name=part.module_name, emit_src=False) for part in unit.units]
+    return Script("\n".join([*parts, text]), equal=tuple(equal))
+
+
+class _InStep(wiring.Component):
+    """`Assemble` with all inputs in one cycle."""
+
+    def __init__(self, config: Config) -> None:
+        self.inner = Assemble(config)
+        super().__init__(dict(self.inner.signature.members.items()))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.inner = self.inner
+        for name, member in self.signature.members.items():
+            mine, its = getattr(self, name), getattr(self.inner, name)
+            late = name in ("early", "summand_0", "summand_1")
+            if member.flow == wiring.Out:
+                m.d.comb += mine.eq(its)
+            else:
+                m.d.comb += its.eq(register(m, mine, f"{name}_late") if late else mine)
+        return m
+
+
+def assemble_script(name: str, weight_bits: int) -> Script:
+    """`Assemble`: low bits and carries of `previous` + `added` give `added` less the offsets, for every number of products."""
+    config = config_for(name, weight_bits)
+    low, modulus = config.low_bits, config.carries.modulus
+    p = Pipeline(lambda: _InStep(config), Assemble.LATENCY)
+    width = low + modulus.bit_length() + 1
+    added, rest = (
+        p.after(p.free(label, bits), Assemble.LATENCY) for label, bits in (("added", width), ("rest", width))
+    )
+    inputs, early = p.inputs, p.inputs["early"]
+    end = Signal(width + 1)
+    p.m.d.comb += end.eq(inputs["previous"] + added)
+    p.assume(inputs["products"] <= config.max_k)
+    p.assume(inputs["low"] == end[:low])
+    p.assume(rest + early == end[low:])
+    p.assume(rest < modulus)
+    summands = inputs["summand_0"] + inputs["summand_1"]
+    p.assume((inputs["summand_0"] < modulus) & (inputs["summand_1"] < modulus))
+    p.assume((summands == rest) | (summands == rest + modulus))
+    exact = added - (inputs["products"] << (config.product_bits - 1))
+    p.claim(p.outputs["sum"] == exact[: config.accumulator_bits])
+    return p.script()
 
 
 def wrap_script(name: str, weight_bits: int) -> Script:
@@ -200,17 +298,40 @@ _EDGE_MUTANTS = {
 }
 _PE = "hw/pe.py"
 _PE_MUTANTS = (
-    Mutant(_PE, "Cat(negate, addend, extension)", "Cat(Const(0, 1), addend, extension)"),
-    Mutant(_PE, "sign = self.w[code.exponent_bits]", "sign = self.w[0]"),
-    Mutant(_PE, "last_2.eq(token.valid & token.last)", "last_2.eq(token.last)"),
+    Mutant(_PE, "carry=negate", "carry=Const(0, 1)"),
+    Mutant(_PE, "self.w[code.exponent_bits], self.w[: code.exponent_bits]", "self.w[0], self.w[: code.exponent_bits]"),
+    Mutant(
+        _PE,
+        "Cat(addend, addend[-1].replicate(distance - 1), top, above)",
+        "Cat(addend, top.replicate(distance), above)",
+    ),
+    Mutant(
+        _PE,
+        "with m.If(carried.first):\n                m.d.sync += count",
+        "with m.If(added.first):\n                m.d.sync += count",
+    ),
+    Mutant(_PE, "for tap in TAPS[bits]).xor()", "for tap in (1, bits)).xor()"),
     Mutant(_PE, 'self.w_out.eq(register(m, self.w, "w_held"))', "self.w_out.eq(self.w)"),
 )
+_COLUMN = "hw/column.py"
+_ASSEMBLE_MUTANTS = (
+    Mutant(
+        _COLUMN, "Mux(less[-1], counted, less[: len(counted)]) + early", "Mux(less[-1], counted, less[: len(counted)])"
+    ),
+    Mutant(_COLUMN, "Mux(less[-1], counted, less", "Mux(0, counted, less"),
+    Mutant(_COLUMN, "(change >> offset) - products", "(change >> offset) + products"),
+    Mutant(
+        _COLUMN,
+        "Cat(Const(0, config.low_bits - offset), carries)",
+        "Cat(Const(0, config.low_bits - offset + 1), carries)",
+    ),
+)
+_PE_FLAGS = Mutant(_PE, "Mux(token.first, 0, flags.as_value())", "flags.as_value()")
 _PE_MASK = (
-    Mutant(_PE, "token.valid & ~self.w_out[code.bits]", "token.valid"),
-    Mutant(_PE, "last_2.eq(token.valid & token.last)", "last_2.eq(enable & token.last)"),
+    Mutant(_PE, "token.valid & ~masked", "token.valid"),
+    Mutant(_PE, "self.tally.last.eq(added.valid", "self.tally.last.eq(product"),
 )
 _PE_MASK_FLAGS = Mutant(_PE, "self.special.nan & ~self.w[code.bits]", "self.special.nan")
-_PE_FLAGS = Mutant(_PE, "Mux(token.first, 0, flags.as_value())", "flags.as_value()")
 _WRAP_MUTANT = Mutant(
     "shiftforge/config.py", "(largest * self.max_k).bit_length() + 1", "(largest * self.max_k).bit_length()"
 )
@@ -239,6 +360,12 @@ def element_proofs() -> list[Proof]:
             fast = name in ("int8", "fp16") and bits == 3
             mutants = (*_PE_MUTANTS, _PE_FLAGS) if flag_bits else _PE_MUTANTS
             found += [
+                Proof(
+                    f"assemble {name} w{bits}",
+                    lambda name=name, bits=bits: assemble_script(name, bits),
+                    _ASSEMBLE_MUTANTS,
+                    fast=fast,
+                ),
                 Proof(f"PE {name} w{bits}", lambda name=name, bits=bits: pe_script(name, bits), mutants, fast=fast),
                 Proof(
                     f"no wrap {name} w{bits}",

@@ -5,7 +5,18 @@ import pytest
 
 from golden.array import Array, ArrayInput
 from golden.gemm import exact_sums
-from golden.pe import FLAG_NAN, FLAG_NEG_INF, FLAG_POS_INF, PE, TOKEN_FIRST, TOKEN_LAST, TOKEN_VALID, PEInput
+from golden.pe import (
+    FLAG_NAN,
+    FLAG_NEG_INF,
+    FLAG_POS_INF,
+    PE,
+    TALLY_LAST,
+    TALLY_PRODUCT,
+    TOKEN_FIRST,
+    TOKEN_MORE,
+    TOKEN_VALID,
+    PEInput,
+)
 from golden.row_edge import SPECIAL_INF, SPECIAL_NAN, SPECIAL_NEGATIVE, row_edge
 from shiftforge import timing
 from shiftforge.config import HARDWARE_FORMATS, Config, from_dict
@@ -78,7 +89,7 @@ def test_sums_and_cycles(shape: tuple[int, int], name: str, weight_bits: int) ->
     bubbles = rng.random(60) < rng.choice([0.0, 0.3])
     given = array.schedule(tiles, bubbles)
     columns = array.readings(array.trace(given))
-    ends = np.flatnonzero(given.token[:, 0] & TOKEN_LAST)
+    ends = np.flatnonzero(given.token[:, 0] & TOKEN_MORE == 0)
     assert len(ends) == len(tiles)
     for c, readings in enumerate(columns):
         assert [(r.tile, r.row) for r in readings] == [(t, r) for t in range(len(tiles)) for r in range(cfg.rows)]
@@ -92,23 +103,28 @@ def test_sums_and_cycles(shape: tuple[int, int], name: str, weight_bits: int) ->
                 | (FLAG_NEG_INF if sums.neg_inf[0, 0] else 0)
             )
             assert reading.flags == expected
-            assert reading.cycle == ends[reading.tile] + timing.PE + timing.read_out(cfg) + reading.row + c
+            assert reading.cycle == ends[reading.tile] + timing.pe(cfg) + timing.read_out(cfg) + reading.row + c
 
 
 def test_one_pe_by_hand() -> None:
     """3 * 4, -(5 * 2), a bubble, then a new dot product of -1 * 1: the registers edge by edge."""
     pe = PE(config(1, 1, "int8"))
-    first, middle, last = TOKEN_VALID | TOKEN_FIRST, TOKEN_VALID | TOKEN_LAST, TOKEN_VALID | TOKEN_FIRST | TOKEN_LAST
-    inputs = [(3, first, 0b010), (5, middle, 0b101), (77, 0, 0b111), (-1, last, 0b000), (0, 0, 0), (0, 0, 0), (0, 0, 0)]
-    acc, captures = [], []
+    first, last, only = TOKEN_VALID | TOKEN_FIRST | TOKEN_MORE, TOKEN_VALID, TOKEN_VALID | TOKEN_FIRST
+    idle = (0, TOKEN_MORE, 0)
+    inputs = [(3, first, 0b010), (5, last, 0b101), (77, TOKEN_MORE, 0b111), (-1, only, 0b000), *[idle] * 5]
+    acc, lows, counts = [], [], []
     for x, token, w in inputs:
         given = PEInput(np.array(x), np.array(0, np.uint8), np.array(token, np.uint8), np.array(w, np.uint8))
         state = pe.step(given)
         assert (int(state.x_out), int(state.token_out), int(state.w_out)) == (x, token, w)
         acc.append(int(state.acc))
-        captures.append((bool(state.capture_valid), int(state.capture_sum)))
-    assert acc == [0, 12, 2, 2, 1, 1, 1]
-    assert captures == [(False, 0), (False, 0), (False, 0), (True, 2), (False, 0), (True, 1), (False, 0)]
+        lows.append((int(state.tally), int(state.capture_low)))
+        counts.append((int(state.capture_early), int(state.capture_count_0), int(state.capture_count_1)))
+    # Products have 11 bits and come 1024 too large; the second makes 1036 + 1014 = 2050, the third 2 + 1023 and no carry.
+    assert acc == [0, 1036, 2, 2, 1025, 1025, 1025, 1025, 1025]
+    assert [tally for tally, _ in lows[3:6]] == [TALLY_PRODUCT | TALLY_LAST, 0, TALLY_PRODUCT | TALLY_LAST]
+    assert [low for _, low in lows[3:]] == [2, 0, 1025, 0, 0, 0]
+    assert counts[5:] == [(0, 1, 1), (0, 0, 0), (0, 0, 0), (0, 0, 0)]
 
 
 def test_the_accumulator_wraps_without_harm() -> None:

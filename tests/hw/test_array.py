@@ -6,6 +6,7 @@ import pytest
 from amaranth.back import verilog
 
 from hw.array import Array
+from hw.instance import Unit
 from hw.pe import PE
 from hw.row_edge import RowEdge
 from shiftforge.config import HARDWARE_FORMATS, Config, from_dict
@@ -35,7 +36,7 @@ def a_config(rows: int, cols: int, activation: str, weight_bits: int, max_k: int
     )
 
 
-def emit(folder: Path, unit: Array | PE | RowEdge, name: str) -> Path:
+def emit(folder: Path, unit: Unit | Array, name: str) -> Path:
     path = folder / f"{name}.v"
     path.write_text(verilog.convert(unit, name=name, strip_internal_attrs=True, emit_src=False))
     return path
@@ -44,7 +45,8 @@ def emit(folder: Path, unit: Array | PE | RowEdge, name: str) -> Path:
 def build_array(config: Config, folder: Path) -> Design:
     array = Array(config)
     name = array.pe.module_name
-    sources = [emit(folder, array.pe, name), emit(folder, array, "array")]
+    sources = [emit(folder, part, part.module_name) for part in (array.pe, *array.units)]
+    sources.append(emit(folder, array, "array"))
     public = [(name, register) for register in register_names(config)]
     return build_design(sources, "array", folder / "build", public=public)
 
@@ -76,12 +78,13 @@ def test_the_bench_sees_a_changed_operator(tmp_path):
     array = Array(config)
     name = array.pe.module_name
     pe, top = emit(tmp_path, array.pe, name), emit(tmp_path, array, "array")
+    parts = [emit(tmp_path, part, part.module_name) for part in array.units]
     text = pe.read_text()
     changed = text.replace("addend <= ", "addend <= 1 + ")
     assert changed != text
     pe.write_text(changed)
     public = [(name, register) for register in register_names(config)]
-    design = build_design([pe, top], "array", tmp_path / "build", public=public)
+    design = build_design([*parts, pe, top], "array", tmp_path / "build", public=public)
     with pytest.raises(CheckFailed, match=r"must be 0x[0-9a-f]+ in cycle \d+, not 0x[0-9a-f]+"):
         design.run("sim.benches.array", parameters={"config": config.to_dict(), "seed": 1})
 
@@ -99,9 +102,11 @@ def test_the_pe_for_every_format(activation, weight_bits, mask, tmp_path):
 
 
 def check_pe(config: Config, folder: Path, cycles: int = 2000, seed: int = 1) -> None:
-    source = emit(folder, PE(config), "pe")
+    unit = PE(config)
+    sources = [emit(folder, part, part.module_name) for part in unit.units]
+    sources.append(emit(folder, unit, "pe"))
     public = [("pe", register) for register in register_names(config)]
-    design = build_design([source], "pe", folder / "build", public=public)
+    design = build_design(sources, "pe", folder / "build", public=public)
     design.run("sim.benches.pe", parameters={"config": config.to_dict(), "cycles": cycles, "seed": seed})
 
 

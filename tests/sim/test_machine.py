@@ -126,7 +126,7 @@ def test_a_slow_sink_fills_the_output_fifo(folder, rtl_cache):
     run_long = {"to_stream": 1, "pixels": 100, "n_tiles": 3, "n_tail": 3, "k_words": 1, "k_tail": 2}
     size = steps * config.lanes * config.output.bytes
     program = [*programs.ready(), programs.layer(**run_long, result_bytes=size), programs.status()]
-    ready = random_pattern(np.random.default_rng(5), 97, 0.1)
+    ready = random_pattern(np.random.default_rng(5), 97, 0.05)
     golden = EmulatorTransport(config, output_ready=ready).transfer(program, 2)
     with RtlTransport(verilog(config, folder), stream_bits=64, output_ready=ready, cache=rtl_cache) as device:
         check_equal(golden, device.transfer(program, 2))
