@@ -6,22 +6,26 @@ import numpy as np
 import pytest
 
 from golden.cycles import predict
+from golden.decoder import Layer
 from golden.emulator import EmulatorTransport
-from golden.schedule import tile_latency
+from golden.schedule import Output, run_layer, tile_latency
 from shiftforge import timing
+from shiftforge.banks import Banks
 from shiftforge.config import Config, from_dict
 from shiftforge.errors import InputError
-from shiftforge.packets import Header, Opcode, decode_status, encode_layer, memory_ports, packet
+from shiftforge.packets import Header, Opcode, decode_layer, decode_status, encode_layer, memory_ports, packet
 from shiftforge.transport import random_pattern
 
 
-def config(rows: int = 2, cols: int = 3, stream_bits: int = 64, output: str = "fp32", max_k: int = 40) -> Config:
+def config(
+    rows: int = 2, cols: int = 3, stream_bits: int = 64, output: str = "fp32", max_k: int = 40, activation: str = "fp16"
+) -> Config:
     return from_dict(
         {
             "array": {
                 "rows": rows,
                 "cols": cols,
-                "activation": "fp16",
+                "activation": activation,
                 "output": output,
                 "weight_bits": 3,
                 "max_k": max_k,
@@ -90,6 +94,43 @@ def test_a_layer_by_hand() -> None:
     assert got.output_beats[2] == beat + 1
     assert got.counters["slots"] == 3 * cfg.rows
     assert got.counters["busy_cycles"] == got.output_beats[-1] - start + 1
+
+
+def test_banked_tiles_by_hand() -> None:
+    """Eight drain slots, three cycles apart, between the blocks of two; nothing waits, and the last tile is read alone."""
+    cfg = config(activation="bf16")
+    assert (Banks.of(cfg).count, timing.BANK_SETTLE, timing.drain_spacing(cfg)) == (8, 2, 3)
+    run = {"pixels": 6, "k_words": 12, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].half}
+    got = predict(cfg, [*setup(cfg), layer(cfg, **run), send(cfg, Opcode.STATUS)])
+    # After a tile's last product: block 0 in cycles 1 and 2, drain slots in cycles 3, 6, .. 24, the rest of the tile up to 32.
+    last_product = 24 + 32 + 32
+    last_drain_slot = last_product + timing.BANK_SETTLE + 7 * 3
+    last_step = last_drain_slot + tile_latency(cfg) + 2 * cfg.groups
+    done = last_step + timing.DRAIN_READ + timing.lane(cfg) + 2
+    assert got.counters["busy_cycles"] == done + 1
+    assert (got.counters["slots"], got.counters["stall_drain"]) == (3 * 24, 0)
+
+
+def test_banked_tiles_wait_for_their_set() -> None:
+    """Tiles of one block: the third waits for the drain slots of the first, the fourth for those of the second."""
+    cfg = config(activation="bf16")
+    run = {"k_words": 1, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].half}
+    stalls = [
+        predict(cfg, [*setup(cfg), layer(cfg, **run, pixels=2 * tiles)]).counters["stall_drain"]
+        for tiles in range(1, 5)
+    ]
+    # The first tile ends in cycle 2, the second in 4; drain slots in 5, 8, .. 26; the third begins in 28. The first slot of the
+    # second tile is due in 29 and out in 30, after the third tile; the last comes in 51, so the fourth begins in 53.
+    assert stalls == [0, 0, 28 - 5, 28 - 5 + 53 - 30]
+
+
+def test_the_first_banked_layer_waits_until_the_banks_are_cleared() -> None:
+    cfg = config(activation="bf16")
+    run = Layer(decode_layer(layer(cfg, k_words=2, to_stream=0)[16:]), cfg)
+    early, late = (run_layer(run, start, Output(lambda cycle: cycle)) for start in (5, 1000))
+    assert timing.wiped(cfg) == 16
+    assert (early.stall_drain, late.stall_drain) == (16 - 6, 0)
+    assert early.done - 16 == late.done - 1001
 
 
 def test_the_drain_stalls_tiles_that_are_too_short() -> None:

@@ -39,6 +39,13 @@ FAULTS: list[Fault] = [
     ("golden/array.py", "skewed[c:, c] = given.w[: max(0, cycles - c), c]", "skewed[:, c] = given.w[:, c]", "golden/test_array.py"),
     ("golden/schedule.py", "self.stall += taken - sent - 1", "self.stall += taken - sent", "golden/test_cycles.py"),
     ("golden/schedule.py", "self.stall += max(0, free - block)", "self.stall += 0", "golden/test_cycles.py"),
+    ("golden/schedule.py", "begin = max(start + 1, wiped)", "begin = start + 1", "golden/test_cycles.py"),
+    ("golden/schedule.py", "max(self._end + timing.BANK_SETTLE, self._slot", "max(self._end + 1, self._slot", "golden/test_cycles.py"),
+    ("golden/schedule.py", "self._slot + timing.BANK_SETTLE)  #", "self._slot + 1)  #", "golden/test_cycles.py"),
+    ("golden/schedule.py", "earliest = self._slot + self._spacing\n", "earliest = self._slot + 1\n", "golden/test_cycles.py"),
+    ("golden/schedule.py", "now = max(now, self._slot + 1)", "pass", "golden/test_cycles.py"),
+    ("golden/schedule.py", "self._slot = max(earliest, now)", "self._slot = earliest", "golden/test_cycles.py"),
+    ("golden/schedule.py", "self.stall += now - (self._end + 1)", "self.stall += 0", "golden/test_cycles.py"),
     ("golden/cycles.py", "self.stall_input += cycle - ready", "self.stall_input += cycle - ready - 1", "golden/test_cycles.py"),
     ("golden/cycles.py", "ready = cycle + words", "ready = cycle + 1", "golden/test_cycles.py"),
 ]  # fmt: skip
