@@ -9,7 +9,7 @@ output error, Frantar et al., GPTQ (ICLR 2023, arXiv 2210.17323), as You et al.,
 """
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from golden.codec import decode_weights, encode_weights
+from golden.train.calibration import layer_inputs
 from golden.train.convert import replaced
 from shiftforge.errors import InputError
 from shiftforge.formats import WeightCode
@@ -204,6 +205,13 @@ def fit_calibrated(
     return min(plain, corrected, key=output_error)
 
 
+def fit_groups(weight: NDArray[np.floating], bits: int, terms: int, inputs: NDArray[np.floating]) -> TermSum:
+    """``fit_calibrated`` of every group of a layer's channels by what that group reads, ``inputs`` (groups, rows, K)."""
+    parts = np.split(as_matrix(weight), len(inputs))
+    fits = [fit_calibrated(part, bits, terms, rows) for part, rows in zip(parts, inputs, strict=True)]
+    return TermSum(np.concatenate([f.codes for f in fits], 1), np.concatenate([f.scale for f in fits]), bits)
+
+
 def terms_within(weight: NDArray[np.floating], bits: int, budget: float) -> int:
     """The fewest terms whose optimal fit has a relative squared error of at most ``budget``."""
     matrix = as_matrix(weight)
@@ -267,8 +275,7 @@ def convert_pretrained(
         Largest squared error of a layer's weight by its squared norm.
     fit : "optimal" or "greedy"
     calibration : Tensor
-        A batch for the model. Linear layers are then fitted by the error of their outputs (``fit_calibrated``); convolutions
-        still by that of their weights.
+        A batch for the model. Layers are then fitted by the error of their outputs (``fit_calibrated``).
     keep : collection of str
         Names of layers that stay as they are.
 
@@ -290,7 +297,7 @@ def convert_pretrained(
         if name not in layers:
             raise InputError(f"every name must be a Linear or a convolution of the model, not {name!r}")
     names = {id(m): name for name, m in layers.items() if name not in keep}
-    inputs = {} if calibration is None else _inputs(model, calibration)
+    inputs = {} if calibration is None else layer_inputs(model, calibration)
 
     def twin(module: nn.Module) -> nn.Module | None:
         if id(module) not in names or not isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
@@ -304,8 +311,8 @@ def convert_pretrained(
             count = terms if terms is not None else terms_within(weight, bits, budget or 0.0)
         if fit == "greedy":
             fitted = fit_greedy(weight, bits, count)
-        elif name in inputs and isinstance(module, nn.Linear):
-            fitted = fit_calibrated(weight, bits, count, inputs[name])
+        elif name in inputs:
+            fitted = fit_groups(weight, bits, count, inputs[name])
         else:
             fitted = fit_optimal(weight, bits, count)
         plain = copy.deepcopy(module)
@@ -313,22 +320,3 @@ def convert_pretrained(
         return TermSumLayer(plain, fitted, module.bias)
 
     return replaced(model, twin).eval()
-
-
-def _inputs(model: nn.Module, batch: Tensor) -> dict[str, Float64Array]:
-    """What every Linear of the model reads for the batch, as matrices."""
-    seen: dict[str, list[Float64Array]] = {}
-
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            seen.setdefault(name, []).append(args[0].detach().double().flatten(0, -2).cpu().numpy())
-
-        return hook
-
-    model = copy.deepcopy(model).eval()
-    for name, module in model.named_modules():
-        if type(module) is nn.Linear:
-            module.register_forward_pre_hook(watch(name))
-    with torch.no_grad():
-        model(batch)
-    return {name: np.concatenate(parts) for name, parts in seen.items()}

@@ -1,0 +1,52 @@
+"""Accuracy against cycles of a network without training: one small run, and what a second call does."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import post_training
+from shiftforge.errors import InputError
+
+
+def test_rows_are_measured_once_and_the_page_tells_them(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "p.json"
+    monkeypatch.setattr(
+        post_training,
+        "variants",
+        lambda: iter([("full", 0), ("least squares", 1), ("calibrated", 2), ("calibrated", 0)]),
+    )
+    words = ["--tasks", "digits-mlp", "--epochs", "4", "--out", str(out)]
+    post_training.main(words)
+    page = capsys.readouterr().out
+    full, one, two, chosen = json.loads(out.read_text())["rows"]
+    assert full["machine_accuracy"] is None
+    assert full["products"] == 64 * 64 + 64 * 10
+    assert one["per_layer"] == {"0": 1, "3": 1}
+    assert two["per_layer"] == {"0": 2, "3": 2}
+    assert two["products"] == 2 * one["products"] == 2 * full["products"]
+    assert one["cycles"] < two["cycles"] < 2.2 * one["cycles"]
+    assert chosen["products"] <= 3 * full["products"]
+    # Two terms in fp16 on the machine: within an image or two of torch in float32.
+    assert abs(two["machine_accuracy"] - two["torch_accuracy"]) <= 0.006
+    assert two["machine_accuracy"] >= full["torch_accuracy"] - 0.02
+    assert (
+        f"| calibrated | 2 | 2 2 | {100 * two['torch_accuracy']:.2f} | {100 * two['machine_accuracy']:.2f} | {two['cycles']:,.0f} |"
+        in page
+    )
+    assert (tmp_path / "p.md").read_text() in page
+    dots = [e for e in ElementTree.parse(tmp_path / "p.svg").iter() if e.tag.endswith("circle")]
+    assert len(dots) == 3
+    before = out.read_bytes()
+    monkeypatch.setattr(post_training, "_trained", None)
+    post_training.main(words)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"rows": [1]}', '{"rows": [{"task": "digits-mlp"}]}'])
+def test_a_file_of_something_else_is_left_alone(tmp_path, content):
+    out = tmp_path / "p.json"
+    out.write_text(content)
+    with pytest.raises(InputError, match=r"p.json must hold rows of this command, and does not .*; move it away$"):
+        post_training.main(["--tasks", "digits-mlp", "--out", str(out)])
+    assert out.read_text() == content
