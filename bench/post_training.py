@@ -197,8 +197,8 @@ def markdown(rows: Sequence[Row], path: Path) -> str:
         "Full-precision networks become sums of T power-of-two terms per weight, without training. Accuracy in percent of the test",
         f"set: by torch in float32, and on the golden model of a machine of {ROWS}x{COLS}, fp16 and {BITS}-bit weights, whose",
         "bits are those of the hardware. Cycles are those of one input in a batch, by the exact cycle model. Calibrated fits use",
-        f'{CALIBRATION} training inputs. T "chosen" is the fewest terms per layer for at most {100 * DROP:.0f} point on {CHOICE_ROWS} training',
-        "inputs.",
+        f'{CALIBRATION} training inputs. T "chosen": the fewest terms per layer that lose at most {100 * DROP:.0f} point on',
+        f"{CHOICE_ROWS} training inputs.",
         "",
         f"![accuracy against cycles]({path.with_suffix('.svg').name})",
     ]
@@ -266,7 +266,7 @@ def plot(rows: Sequence[Row]) -> str:
             body.append(f'<circle {at} r="4" fill="{fill}" stroke="{color}"/>')
         top += height + 50
     body.append(
-        f'<text x="{left}" y="{top - 12}">orange: least squares; blue: calibrated; ring: chosen per layer; line: full precision</text>'
+        f'<text x="{left}" y="{top - 12}">orange: least squares; blue: calibrated; ring: T chosen; line: full precision</text>'
     )
     size = f'width="{left + width + 40}" height="{top}" font-family="sans-serif" font-size="11"'
     return (
