@@ -92,9 +92,9 @@ def test_convolutions_equal_loops_in_fractions(groups, channels, features, windo
     layer = conv(rng, channels, features, window, groups, terms, mask=mask)
     pixels = (4, 5)[: window.axes]
     x = rng.integers(0, 1 << fmt.bits, (2, *pixels, channels), np.uint64).astype(storage_dtype(fmt))
-    rare = rng.random(x.shape) < 0.9
-    finite = np.where(np.isfinite(decode(fmt, x)), x, 0).astype(x.dtype)
-    x = np.where(rare, finite, x).astype(x.dtype)
+    specials = [fmt.inf, fmt.inf | fmt.sign_bit, fmt.nan] if fmt.has_inf else [0]
+    finite = np.where(np.isfinite(decode(fmt, x)), x, 0)
+    x = np.where(rng.random(x.shape) < 0.03, rng.choice(specials, x.shape), finite).astype(x.dtype)
     codes, flags = round_sums(layer_sums(x, layer, fmt), FP32)
     want = products_of(x, layer, fmt)
     assert codes.shape == want.shape
@@ -130,6 +130,21 @@ def test_larger_convolutions_equal_torch(name, groups):
         sums = layer_sums(x, layer, fmt)
         got = sums.integers().astype(np.float64) * 2.0**sums.lsb_exponent
         np.testing.assert_array_equal(got, want.permute(0, 2, 3, 1).numpy())
+
+
+def test_a_long_depthwise_sum_beyond_float64():
+    """200 products of up to 2**46 units: exact products whose sum needs more than 53 bits."""
+    layer = conv(np.random.default_rng(0), 1, 1, Window.of((200,)))
+    layer.codes[:] = 3
+    layer.codes[100] = 0
+    x = np.full((1, 200, 1), (2**24 - 1) * 2.0 ** (19 - 149), np.float32)
+    x[0, 100] = 2.0**-149
+    grouped = Conv(
+        "conv", "x", np.tile(layer.codes, (1, 2)), 3, 0, np.ones(2), np.zeros(2), window=layer.window, groups=2
+    )
+    sums = layer_sums(np.tile(x, (1, 1, 2)).view(np.uint32), grouped, FP32)
+    assert sums.lsb_exponent == -149
+    assert sums.integers().tolist() == [[[199 * (2**24 - 1) * 2**22 + 1] * 2]]
 
 
 def test_a_linear_layer_runs_over_every_axis_but_the_last():
