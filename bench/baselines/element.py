@@ -9,9 +9,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.delay import register
-from hw.pe import TOKEN, flags_layout, special_layout
+from hw.pe import flags_layout, special_layout
 from hw.tech.add_select import AddSelect
 from shiftforge.config import Config
+
+TOKEN = data.StructLayout({"valid": 1, "first": 1, "last": 1})
+"""Travels with an activation: it is a product (not a bubble), the first of its dot product, the last of it."""
 
 
 @dataclass(frozen=True)
