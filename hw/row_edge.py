@@ -12,7 +12,8 @@ class RowEdge(wiring.Component):
     """Activation code to two's complement fixed point and non-finite marks.
 
     ``x = significand << max(exponent field, 1) - 1``, negated by the sign: every finite value exactly, subnormals included, in
-    units of ``2**lsb_exponent``. Latency `timing.ROW_EDGE`: fine shift, coarse shift, negation. Integers pass through.
+    units of ``2**lsb_exponent``. Latency `timing.ROW_EDGE`: fine shift, coarse shift, one's complement,
+    its missing 1. Integers pass through.
 
     Parameters
     ----------
@@ -45,8 +46,8 @@ class RowEdge(wiring.Component):
         m = Module()
         fmt = self.config.activation
         if not fmt.is_float:
-            first, second = Signal(fmt.bits), Signal(fmt.bits)
-            m.d.sync += [first.eq(self.code), second.eq(first), self.x.eq(second.as_signed())]
+            first, second, third = Signal(fmt.bits), Signal(fmt.bits), Signal(fmt.bits)
+            m.d.sync += [first.eq(self.code), second.eq(first), third.eq(second), self.x.eq(third.as_signed())]
             return m
 
         fraction = self.code[: fmt.fraction_bits]
@@ -71,10 +72,13 @@ class RowEdge(wiring.Component):
         m.d.sync += [fine.eq(significand << shift[:2]), coarse_shift.eq(shift[2:]), sign_1.eq(sign)]
         magnitude = Signal(fmt.fixed_bits - 1)
         m.d.sync += [magnitude.eq(fine << Cat(0, 0, coarse_shift)), sign_2.eq(sign_1)]
-        m.d.sync += self.x.eq((magnitude ^ sign_2.replicate(fmt.fixed_bits)) + sign_2)
+        ones, sign_3 = Signal(signed(fmt.fixed_bits)), Signal()
+        m.d.sync += [ones.eq(magnitude ^ sign_2.replicate(fmt.fixed_bits)), sign_3.eq(sign_2)]
+        m.d.sync += self.x.eq(ones + sign_3)
 
-        special_1, special_2 = Signal(self.special.shape()), Signal(self.special.shape())
-        m.d.sync += [special_1.nan.eq(nan), special_2.eq(special_1), self.special.eq(special_2)]
+        special_1, special_2, special_3 = (Signal(self.special.shape(), name=f"special_{i}") for i in (1, 2, 3))
+        m.d.sync += [special_1.nan.eq(nan), special_2.eq(special_1), special_3.eq(special_2)]
+        m.d.sync += self.special.eq(special_3)
         if inf is not None:
             m.d.sync += [special_1.inf.eq(inf), special_1.negative.eq(sign)]
         return m

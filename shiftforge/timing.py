@@ -14,7 +14,7 @@ WORD_MASK = 1
 """The register after zero padding of an activation word."""
 ROW_FEED = 1
 """Parallel-in serial-out register of a row."""
-ROW_EDGE = 3
+ROW_EDGE = 4
 """Activation code to fixed point, all formats."""
 COUNTS = 2
 """From the low bits in a PE's capture register to the state of its counters there (aligned): find the carry, count it."""

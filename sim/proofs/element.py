@@ -289,10 +289,10 @@ def wrap_script(name: str, weight_bits: int) -> Script:
 
 
 _EDGE = "hw/row_edge.py"
-_NEGATION = Mutant(_EDGE, "replicate(fmt.fixed_bits)) + sign_2)", "replicate(fmt.fixed_bits)))")
+_NEGATION = Mutant(_EDGE, "self.x.eq(ones + sign_3)", "self.x.eq(ones)")
 _SUBNORMAL = Mutant(_EDGE, "Mux(field.any(), field - 1, 0)", "field - 1")
 _EDGE_MUTANTS = {
-    0: (Mutant(_EDGE, "self.x.eq(second.as_signed())", "self.x.eq(first.as_signed())"),),
+    0: (Mutant(_EDGE, "self.x.eq(third.as_signed())", "self.x.eq(second.as_signed())"),),
     1: (_NEGATION, _SUBNORMAL, Mutant(_EDGE, "nan = top & fraction.all()", "nan = top")),
     3: (_NEGATION, _SUBNORMAL, Mutant(_EDGE, "special_1.negative.eq(sign)", "special_1.negative.eq(0)")),
 }
