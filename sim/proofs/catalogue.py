@@ -1,5 +1,6 @@
 """All proofs, in the order in which they run."""
 
+from sim.proofs.banked import banked_proofs
 from sim.proofs.binary32 import binary32_proofs
 from sim.proofs.element import element_proofs
 from sim.proofs.lane import lane_proofs
@@ -20,4 +21,5 @@ def proofs() -> list[Proof]:
         *stream_proofs(),
         *second_proofs(),
         *tech_proofs(),
+        *banked_proofs(),
     ]

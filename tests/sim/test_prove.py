@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from shiftforge.config import BANKED_FORMATS
 from shiftforge.errors import CheckFailed, InputError, ToolError
 from shiftforge.formats import FORMATS, WEIGHT_BITS
 from sim.proofs.catalogue import proofs
@@ -89,6 +90,13 @@ def test_the_catalogue_covers_what_is_built():
     wanted = {f"{unit} to {name}" for unit in ("round", "pack") for name in FORMATS}
     wanted |= {f"{unit} {name} w{w}" for unit in ("PE", "no wrap") for name in HARDWARE_FORMATS for w in WEIGHT_BITS}
     wanted |= {f"row edge {name}" for name in HARDWARE_FORMATS}
+    wanted |= {
+        f"{unit} {name} w{w}"
+        for unit in ("banked PE", "no wrap in banks")
+        for name in BANKED_FORMATS
+        for w in WEIGHT_BITS
+    }
+    wanted |= {f"{unit} {name} w2" for unit in ("banked edge", "banked slots") for name in BANKED_FORMATS}
     assert wanted <= set(names)
 
 
