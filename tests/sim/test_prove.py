@@ -59,8 +59,8 @@ def test_a_netlist_that_yosys_refuses_is_no_verdict(tmp_path: Path):
 
 
 def test_a_mutant_is_one_change_of_text(tmp_path: Path):
-    mutate(Mutant("hw/pe.py", "sign = self.w[code.exponent_bits]", "sign = self.w[0]"), tmp_path)
-    assert "sign = self.w[0]" in (tmp_path / "hw" / "pe.py").read_text()
+    mutate(Mutant("hw/pe.py", "sign, exponent = self.w[code.exponent_bits]", "sign, exponent = self.w[0]"), tmp_path)
+    assert "sign, exponent = self.w[0]" in (tmp_path / "hw" / "pe.py").read_text()
     with pytest.raises(InputError, match=r"^'no such text' must occur once in hw/pe.py, not 0 times$"):
         mutate(Mutant("hw/pe.py", "no such text", ""), tmp_path / "second")
 
