@@ -363,7 +363,6 @@ def banked_proofs() -> list[Proof]:
                     f"banked PE {label}",
                     lambda n=name, b=bits: banked_pe_script(n, b),
                     pe if narrow else (*pe[-2:],),
-                    fast=small,
                     limit_s=_LIMIT_S,
                 ),
                 Proof(
@@ -397,6 +396,7 @@ def banked_proofs() -> list[Proof]:
             "banked PE fp8_e5m2 w3 masked",
             lambda: banked_pe_script("fp8_e5m2", 3, mask=True),
             _PE_MASK,
+            fast=True,
             limit_s=_LIMIT_S,
         ),
     ]

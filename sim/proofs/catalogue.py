@@ -1,6 +1,7 @@
 """All proofs, in the order in which they run."""
 
 from sim.proofs.banked import banked_proofs
+from sim.proofs.banked_column import banked_column_proofs
 from sim.proofs.binary32 import binary32_proofs
 from sim.proofs.element import element_proofs
 from sim.proofs.lane import lane_proofs
@@ -22,4 +23,5 @@ def proofs() -> list[Proof]:
         *second_proofs(),
         *tech_proofs(),
         *banked_proofs(),
+        *banked_column_proofs(),
     ]

@@ -26,10 +26,12 @@ class Words(Elaboratable):
     ----------
     name : str
     width, depth : int
+    init : int
+        What all words hold at first.
     """
 
-    def __init__(self, name: str, width: int, depth: int) -> None:
-        self.words = [Signal(width, name=f"{name}_{i}", reset_less=True) for i in range(depth)]
+    def __init__(self, name: str, width: int, depth: int, init: int = 0) -> None:
+        self.words = [Signal(width, name=f"{name}_{i}", init=init, reset_less=True) for i in range(depth)]
         self.width = width
         self.read, self.write = _Port(width, depth), _Port(width, depth)
 

@@ -97,6 +97,7 @@ def test_the_catalogue_covers_what_is_built():
         for w in WEIGHT_BITS
     }
     wanted |= {f"{unit} {name} w2" for unit in ("banked edge", "banked slots") for name in BANKED_FORMATS}
+    wanted |= {"banked column fp8_e4m3 w2, 1 row", "banked column fp16 w3, 2 rows"}
     assert wanted <= set(names)
 
 

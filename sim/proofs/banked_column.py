@@ -1,0 +1,163 @@
+"""Claims about the column reader of banked accumulators: the sum that is read is the banks' words at their weights, added."""
+
+from types import SimpleNamespace
+from unittest.mock import patch
+
+from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed
+
+from hw.banked_column import BankedColumn
+from shiftforge import timing
+from shiftforge.banks import SETS, Banks
+from sim.proofs.banked import banked_config
+from sim.proofs.miter import Mutant, Proof, Script
+from sim.proofs.words import Words, always, pick, without_reset
+
+
+def banked_column_script(name: str, weight_bits: int, max_k: int, rows: int) -> Script:
+    """`BankedColumn`: one wide number per set and row, to which each word is added at its bank's weight, with no pipeline.
+
+    Of what comes it is promised that a row's words are `timing.BANKED_COLUMN` cycles apart, that no word is beyond `max_k` of the
+    largest product (`banked_wrap_script`), and that bank 0's are even (`edge_script`).
+    """
+    config = banked_config(name, weight_bits, max_k, rows)
+    banks, flag_bits = Banks.of(config), config.activation.flag_bits
+    step, count = banks.step, banks.count
+    unit = BankedColumn(config)
+    machine = without_reset(unit)
+    m, capture = machine.m, unit.capture
+    word, flags = Value.cast(capture.word).as_signed(), Value.cast(capture.flags)
+
+    # Which row and bank of which set it is: by counting all words.
+    number = Signal(range(SETS * count * rows), name="spec_number", reset_less=True)
+    with m.If(capture.valid):
+        m.d.sync += number.eq(Mux(number == SETS * count * rows - 1, 0, number + 1))
+    row, bank, set_ = (
+        Signal(range(max(n, 2)), name=f"spec_{of}") for n, of in ((rows, "row"), (count, "bank"), (SETS, "set"))
+    )
+    m.d.comb += [row.eq(number % rows), bank.eq(number // rows), set_.eq(number // (rows * count))]
+    stages: list[dict[str, Value]] = [
+        {"valid": capture.valid, "word": word, "flags": flags, "row": row, "bank": bank, "set": set_, "number": number}
+    ]
+    for i in range(1, timing.BANKED_COLUMN):
+        later: dict[str, Value] = {}
+        for key, value in stages[-1].items():
+            later[key] = Signal(value.shape(), name=f"spec_{key}_{i}", reset_less=True)
+            m.d.sync += later[key].eq(value)
+        stages.append(later)
+    now = stages[-1]
+
+    # The specification, late by the latency: a sum at its full width for each set and row, and the last bank that is in it.
+    width = step * (count - 1) + banks.running_bits
+    truth = [Signal(signed(width), name=f"truth_{i}", reset_less=True) for i in range(SETS * rows)]
+    seen = [Signal(flag_bits, name=f"seen_{i}", reset_less=True) for i in range(SETS * rows)]
+    upto = [Signal(range(count), name=f"upto_{i}", init=count - 1, reset_less=True) for i in range(SETS * rows)]
+    for i in range(SETS * rows):
+        here = now["valid"] & (now["set"] == i // rows) & (now["row"] == i % rows)
+        before, marks = Mux(now["bank"] == 0, 0, truth[i]), Mux(now["bank"] == 0, 0, seen[i])
+        with m.If(here):
+            m.d.sync += [upto[i].eq(now["bank"]), seen[i].eq(marks | now["flags"])]
+            with m.Switch(now["bank"]):
+                for b in range(count):
+                    with m.Case(b):
+                        m.d.sync += truth[i].eq(before + (now["word"] << (b * step)))
+
+    # ---- promises
+    end = max_k * banks.max_product
+    apart: Value = Const(1, 1)
+    for earlier in stages[1:]:
+        apart &= ~(earlier["valid"] & (earlier["row"] == row))
+    inside = (word <= end) & (word >= -end) & ((bank != 0) | ~word[0])
+    always(machine, ~capture.valid | (apart & inside))
+
+    # ---- what is in the memories
+    rest = banks.running_bits - step
+    top = min(banks.running_bits, config.accumulator_bits - banks.shift_of(count - 1))
+    running = Words("running", flag_bits + rest, max(rows, 2), init=2 << flag_bits)  # which must not matter
+    widths = [step - 1, *[step] * (count - 2), top + flag_bits]
+    buffers = [Words(f"buffer_{i}", bits, SETS * rows) for i, bits in enumerate(widths)]
+    for i in range(SETS * rows):
+        for b in range(count):
+            done = upto[i] >= b
+            if b == 0:
+                machine.claim(Cat(Const(0, 1), buffers[b].words[i]) == truth[i][:step], when=done)
+            elif b < count - 1:
+                machine.claim(buffers[b].words[i] == truth[i][b * step : (b + 1) * step], when=done)
+            else:
+                machine.claim(buffers[b].words[i] == Cat(truth[i][b * step : b * step + top], seen[i]), when=done)
+    # In what order it came: the next word's place tells how far each sum is.
+    machine.claim(running.read.addr == row)
+    machine.claim(machine.peek("bank", len(bank)) == bank)
+    machine.claim(machine.peek("set_", len(set_)) == set_)
+    machine.claim(number < SETS * count * rows)
+    for i in range(SETS * rows):
+        open_set, before_bank = now["set"] == i // rows, Mux(now["bank"] == 0, count - 1, now["bank"] - 1)
+        machine.claim(upto[i] == Mux(open_set, Mux(i % rows < now["row"], now["bank"], before_bank), count - 1))
+    for r in range(rows):
+        held = running.words[r]
+        for i in (r, rows + r):
+            for b in range(count - 1):
+                open_ = upto[i] == b
+                machine.claim(held[:flag_bits] == seen[i], when=open_)
+                machine.claim(held[flag_bits:].as_signed() == (truth[i] >> ((b + 1) * step)), when=open_)
+                machine.claim(
+                    (held[flag_bits:].as_signed() <= end) & (held[flag_bits:].as_signed() >= -end), when=open_
+                )
+
+    # ---- what is read
+    at = Mux(unit.set, rows, 0) + unit.row
+    found, complete = pick(m, truth, at), pick(m, upto, at) == count - 1
+    wanted = Signal(signed(width), name="spec_read", reset_less=True)
+    ready = Signal(name="spec_ready", reset_less=True)
+    wanted_flags = Signal(flag_bits, name="spec_read_flags", reset_less=True)
+    limit = 1 << (config.accumulator_bits - 1)
+    half = found >> 1
+    fits = (half < limit) & (half >= -limit)
+    m.d.sync += [wanted.eq(half), ready.eq(complete & fits & (unit.row < rows)), wanted_flags.eq(pick(m, seen, at))]
+    machine.claim(Value.cast(unit.read.sum).as_signed() == wanted, when=ready)
+    machine.claim(Value.cast(unit.read.flags) == wanted_flags, when=ready)
+    ended = Signal(name="spec_tile", reset_less=True)
+    m.d.sync += ended.eq(now["valid"] & (now["row"] == rows - 1) & (now["bank"] == count - 1))
+    machine.claim(unit.tile == ended)
+
+    left = [running, *buffers]
+
+    def make(*, shape: int, depth: int, init: list[int]) -> Words:
+        words = left.pop(0)
+        assert (shape, depth, init) == (words.width, len(words.words), [])
+        return words
+
+    with patch("hw.banked_column.memory", SimpleNamespace(Memory=make)):
+        return machine.script()
+
+
+# Only what differs within the first tile: later is more steps than the prover takes from the reset state.
+_COLUMN = "hw/banked_column.py"
+_MUTANTS = (
+    Mutant(_COLUMN, "with m.If(bank == 0):", "with m.If(0):"),
+    Mutant(_COLUMN, "before[flag_bits:].as_signed()", "before[flag_bits:]"),
+    Mutant(_COLUMN, "+ word.as_signed()", "+ word"),
+    Mutant(_COLUMN, "before[:flag_bits] | flags_1.as_value()", "flags_1.as_value()"),
+    Mutant(_COLUMN, "valid_2 & bank_2[i]", "valid_2"),
+    Mutant(_COLUMN, "Mux(self.set, rows, 0) + self.row", "Mux(self.set, 0, rows) + self.row"),
+    Mutant(_COLUMN, "keep.en.eq(valid_2)", "keep.en.eq(1)"),
+)
+
+
+def banked_column_proofs() -> list[Proof]:
+    """Some formats, with words and sums of their own widths; one row, whose words come closest, and two."""
+    found: list[Proof] = []
+    for name, bits, max_k, rows in (
+        ("fp8_e4m3", 2, 1, 1),
+        ("fp8_e4m3", 3, 3, 2),
+        ("fp8_e5m2", 3, 3, 2),
+        ("fp16", 3, 3, 2),
+    ):
+        found.append(
+            Proof(
+                f"banked column {name} w{bits}, {rows} row{'s' * (rows > 1)}",
+                lambda n=name, b=bits, k=max_k, r=rows: banked_column_script(n, b, k, r),
+                _MUTANTS if rows == 1 else _MUTANTS[:3],
+                limit_s=600.0,
+            )
+        )
+    return found
