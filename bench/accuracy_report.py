@@ -7,6 +7,9 @@ from typing import TypedDict, cast
 from golden.train.methods import METHODS
 from golden.train.tasks import TASKS
 
+LEAST_SEEDS = 3
+"""Below this the page compares no methods: a spread of one or two runs is none."""
+
 
 class Run(TypedDict):
     """One finished training. ``bits`` is 32 for full precision, ``accuracy`` 0..1 on the test set, ``loss`` of the last epoch.
@@ -85,7 +88,9 @@ def _verdict(cells: Sequence[Sequence[Run]]) -> list[str]:
         text = f"- DenseShift, {bits} bits, {len(ours)} seeds: {mean:.2f} ± {spread:.2f}"
         if full is not None:
             text += f"; {mean - percents(full)[0]:+.2f} points from full precision"
-        if others:
+        if others and len(ours) < LEAST_SEEDS:
+            text += f"; fewer than {LEAST_SEEDS} seeds are too few to compare it with other methods"
+        elif others:
             best = max(others, key=lambda c: percents(c)[0])
             best_mean, best_spread, _ = percents(best)
             within = mean >= best_mean - max(spread, best_spread)

@@ -93,7 +93,7 @@ def machine(task: str) -> Config:
                 "max_k": max_k,
                 "mask": mask,
             },
-            "memory": {"activation_words": 16384, "weight_words": 65536, "parameter_words": 1024},
+            "memory": {"activation_words": 32768, "weight_words": 65536, "parameter_words": 1024},
             "interface": {"stream_bits": 64},
         }
     )

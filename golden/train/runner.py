@@ -1,5 +1,6 @@
 """Training runs: a network of shifts and its float32 twin with one recipe and one seed, their checkpoint and their export."""
 
+import io
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -346,21 +347,24 @@ def save(result: TrainResult, path: Path | str) -> tuple[Path, Path]:
     target = check_target(path)
     arrays = split_path(target)
     program = export(result.model, torch.from_numpy(result.test.x))
-    # Written beside the target, since only a rename within one file system is atomic; torch wants the suffix.
+    # In memory first: torch ends the whole process when a file that it writes does not fit on the disk.
+    contents = io.BytesIO(), io.BytesIO()
+    torch.export.save(program, contents[0])
+    np.savez(
+        contents[1],
+        x=result.test.x,
+        y=result.test.y,
+        float32_accuracy=np.float64(result.float32_accuracy),
+        torch_accuracy=np.float64(result.torch_accuracy),
+        bits=np.int64(result.bits),
+        seed=np.int64(result.seed),
+        activation=np.str_(result.activation),
+    )
+    # Written beside the targets, since only a rename within one file system is atomic; renamed when both are whole.
     partial = [p.with_name(f".{p.stem}.{os.getpid()}.partial{p.suffix}") for p in (target, arrays)]
     try:
-        torch.export.save(program, partial[0])
-        with partial[1].open("wb") as file:
-            np.savez(
-                file,
-                x=result.test.x,
-                y=result.test.y,
-                float32_accuracy=np.float64(result.float32_accuracy),
-                torch_accuracy=np.float64(result.torch_accuracy),
-                bits=np.int64(result.bits),
-                seed=np.int64(result.seed),
-                activation=np.str_(result.activation),
-            )
+        for each, data in zip(partial, contents, strict=True):
+            each.write_bytes(data.getbuffer())
         for done, final in zip(partial, (target, arrays), strict=True):
             done.replace(final)
     except OSError as error:

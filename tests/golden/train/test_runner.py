@@ -1,8 +1,10 @@
 """The training runs: accuracy, determinism, files, errors."""
 
+import contextlib
 import dataclasses
 import io
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -148,19 +150,44 @@ def test_exported_weights_depend_on_parameters_alone(bits):
     assert all(node.args[0].name in from_input and node.args[1].name not in from_input for node in products)
 
 
-def test_a_failed_write_leaves_the_old_files(short, tmp_path, monkeypatch):
+@contextlib.contextmanager
+def files_of_at_most(count):
+    """Writes beyond so many bytes of a file fail as the system lets them fail; torch's own writer would end the process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("room", [0, 20_000, 60_000])
+def test_a_failed_write_leaves_the_old_files(short, tmp_path, room):
     runner.save(short, tmp_path / "m.pt2")
     old = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(
-        InputError, match=r"the model's file must be writable, not '.*m\.pt2' \(No space left on device\)"
+    sizes = sorted(map(len, old.values()))
+    assert room < sizes[1]
+    with (
+        files_of_at_most(room),
+        pytest.raises(InputError, match=r"the model's file must be writable, not '.*m\.pt2' \(File too large\)"),
     ):
         runner.save(short, tmp_path / "m.pt2")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
+    path = tmp_path / "c"
+    runner.train("digits-mlp", epochs=1, checkpoint=path)
+    old = path.read_bytes()
+    with (
+        files_of_at_most(1000),
+        pytest.raises(
+            InputError, match=r"the checkpoint '.*c' must be writable and is as it was: .*\(file too large\)"
+        ),
+    ):
+        runner.train("digits-mlp", epochs=1, checkpoint=path)
+    assert path.read_bytes() == old
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
 def test_bad_targets(short, tmp_path):
