@@ -118,7 +118,7 @@ def measure(name: str, seed: int, trained: Trained, variant: Variant) -> Row:
     """Convert and run one network."""
     fit, terms = variant
     model, test = trained.model, trained.test
-    calibration = trained.train.batch(torch.arange(CALIBRATION), None)[0] if fit == "calibrated" else None
+    calibration = trained.train.batch(_some(trained.train, CALIBRATION), None)[0] if fit == "calibrated" else None
     costs = products_per_input(model, torch.from_numpy(test.x[:1]))
     row: Row = {
         "task": name,
@@ -136,7 +136,7 @@ def measure(name: str, seed: int, trained: Trained, variant: Variant) -> Row:
         return row
     chosen: int | Mapping[str, int] = terms
     if terms == 0:
-        x, y = trained.train.batch(torch.arange(min(CHOICE_ROWS, len(trained.train))), None)
+        x, y = trained.train.batch(_some(trained.train, CHOICE_ROWS), None)
         steps = choose_terms(model, Split(x.numpy(), y.numpy()), BITS, drop=DROP, calibration=calibration)
         chosen = steps[-1].terms
     small = convert_pretrained(model, BITS, chosen, calibration=calibration)
@@ -145,6 +145,11 @@ def measure(name: str, seed: int, trained: Trained, variant: Variant) -> Row:
     row["torch_accuracy"] = accuracy(small, test)
     row["machine_accuracy"], row["cycles"], row["why"] = on_machine(small, test, machine(name))
     return row
+
+
+def _some(data: Data, count: int) -> torch.Tensor:
+    """Rows drawn from all of the data, the same at every call: sets may be in the order of their classes."""
+    return torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:count]
 
 
 def variants() -> Iterator[Variant]:

@@ -3,9 +3,12 @@
 import json
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+import torch
 
 from bench import post_training
+from golden.train.task import Split
 from shiftforge.errors import InputError
 
 
@@ -41,6 +44,16 @@ def test_rows_are_measured_once_and_the_page_tells_them(tmp_path, capsys, monkey
     monkeypatch.setattr(post_training, "_trained", None)
     post_training.main(words)
     assert out.read_bytes() == before
+
+
+def test_rows_are_drawn_from_every_class():
+    labels = np.repeat(np.arange(10), 100)
+    data = Split(np.zeros((1000, 1), np.float32), labels)
+    rows = post_training._some(data, 256)
+    assert len(set(rows.tolist())) == 256
+    assert np.bincount(labels[rows], minlength=10).min() > 10
+    assert torch.equal(rows, post_training._some(data, 256))
+    assert len(post_training._some(data, 5000)) == 1000
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": [1]}', '{"rows": [{"task": "digits-mlp"}]}'])
