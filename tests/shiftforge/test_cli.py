@@ -166,12 +166,13 @@ cli.build_parser = lambda: SimpleNamespace(parse_args=lambda words: SimpleNamesp
 raise SystemExit(cli.main(["sleeper"]))
 """
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True)
-    for _ in range(600):
+    for _ in range(2000):
         if (tmp_path / "pid").exists():
             break
         time.sleep(0.05)
+    time.sleep(0.5)  # the tool may be there before we know of it
     process.terminate()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=100)
     assert (process.returncode, errors) == (143, "shiftforge: terminated\n")
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
