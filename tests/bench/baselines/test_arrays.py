@@ -51,9 +51,9 @@ def simulate(baseline: Baseline, folder: Path) -> None:
         )
         for k in DEPTHS
     ]
-    length = sum(DEPTHS) + 40
+    length = sum(DEPTHS) + 50
     drive = {"token": [0] * length, "w": [0] * length, **{f"code_{r}": [0] * length for r in range(ROWS)}}
-    t = 4
+    t = 4 + max(x_late, w_late)  # not in the cycles of the reset
     for x, w in tiles:
         for k in range(len(x[0])):
             drive["token"][t] = 1 | (k == 0) << 1 | (k == len(x[0]) - 1) << 2
