@@ -38,10 +38,10 @@ class Change:
 
 
 CHANGES = (
-    Change("PE: adds becomes subtracts", "sf_pe", r"(\{ acc, 1'h1 \}) \+", r"\1 -"),
-    Change("PE: shift left becomes right", "sf_pe", r"\$signed\(x\) <<", r"$signed(x) >>"),
-    Change("PE: sign xor becomes or", "sf_pe", r"= shifted \^", r"= shifted |"),
-    Change("column: subtracts becomes adds", "sf_column", r"(capture\[\d+:\d+\]) -", r"\1 +"),
+    Change("adder: adds becomes subtracts", "sf_add_select", r"(= a) \+", r"\1 -"),
+    Change("adder: chooses the other operand", "sf_add_select", r"if \(select\)", r"if (!select)"),
+    Change("PE: sign xor becomes or", "sf_pe", r"= x \^", r"= x |"),
+    Change("column: subtracts becomes adds", "sf_column", r"(= [\w\\$ .]+(?:\[\d+:\d+\])?) - ", r"\1 + "),
     Change("lane: exponent minus leading zeros becomes plus", "sf_lane", r"(exponent = \$signed\(top_exponent\)) -", r"\1 +"),
     Change("lane: magnitude xor becomes and", "sf_lane", r"(\{ sum\[\d+\], sum \}) \^", r"\1 &"),
     Change("decoder: next address becomes the one before", "shiftforge_top", r"(= write_address) \+", r"\1 -"),
