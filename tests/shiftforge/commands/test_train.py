@@ -63,7 +63,14 @@ def test_an_interrupted_run_goes_on_to_the_same_network(work, shiftforge, monkey
 def test_ctrl_c_in_a_process_keeps_the_checkpoint(tmp_path):
     command = [sys.executable, "-m", "shiftforge.cli", "train", "digits-mlp", "--epochs", "100000", "--out", "m.pt2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
     try:
         end = time.monotonic() + 120
         while not (tmp_path / "m.checkpoint").exists():
