@@ -4,6 +4,7 @@ The data are 1797 real scans of 8x8 pixels with values 0..16 (Alpaydin and Kayna
 Digits", UCI Machine Learning Repository, 1998; its test set), which scikit-learn ships: nothing is downloaded.
 """
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -74,6 +75,7 @@ def build() -> nn.Module:
 
 
 def _cnn(classes: int) -> nn.Module:
+    """Three 3x3 convolutions (16, 32 and 32 channels, the last two at stride 2) and a linear layer of 128 inputs."""
     return nn.Sequential(
         *conv_block(1, 16, 3),
         *conv_block(16, 32, 3, stride=2),
@@ -83,39 +85,26 @@ def _cnn(classes: int) -> nn.Module:
     )
 
 
-def build_cnn() -> nn.Module:
-    """Three 3x3 convolutions (16, 32 and 32 channels, the last two at stride 2) and a linear layer 128-10."""
-    return _cnn(10)
+def _recipe(epochs: int, batch: int = 64, learning_rate: float = 1e-2) -> Recipe:
+    """AdamW under a cosine, as all these tasks are trained."""
+    return Recipe(epochs, batch, learning_rate, weight_decay=1e-4)
 
 
-def build_transfer() -> nn.Module:
-    """The network of digits-cnn for five classes."""
-    return _cnn(5)
-
-
-DIGITS_MLP = Task(
-    name="digits-mlp",
-    description="handwritten digits, 8x8 scans, perceptron 64-64-10",
-    load=load,
-    build=build,
-    recipe=Recipe(epochs=40, batch=64, learning_rate=1e-2, weight_decay=1e-4),
-)
+DIGITS_MLP = Task("digits-mlp", "handwritten digits, 8x8 scans, perceptron 64-64-10", load, build, _recipe(40))
 
 DIGITS_CNN = Task(
-    name="digits-cnn",
-    description="handwritten digits, 8x8 scans, three convolutions and a linear layer",
-    load=load_images,
-    build=build_cnn,
-    recipe=Recipe(epochs=20, batch=64, learning_rate=1e-2, weight_decay=1e-4),
+    "digits-cnn",
+    "handwritten digits, 8x8 scans, three convolutions and a linear layer",
+    load_images,
+    partial(_cnn, 10),
+    _recipe(20),
 )
 
 DIGITS_TRANSFER = Task(
-    name="digits-transfer",
-    description="learns the digits 0..4, then 5..9 from 20 images each; the network of digits-cnn",
-    load=load_new,
-    build=build_transfer,
-    recipe=Recipe(epochs=40, batch=20, learning_rate=3e-3, weight_decay=1e-4),
-    pretraining=Pretraining(
-        load_old, Recipe(epochs=15, batch=64, learning_rate=1e-2, weight_decay=1e-4), fresh=("10", "11")
-    ),
+    "digits-transfer",
+    "learns the digits 0..4, then 5..9 from 20 images each; the network of digits-cnn",
+    load_new,
+    partial(_cnn, 5),
+    _recipe(40, batch=20, learning_rate=3e-3),
+    pretraining=Pretraining(load_old, _recipe(15), fresh=("10", "11")),
 )

@@ -1,10 +1,8 @@
 """The training runs: accuracy, determinism, files, errors."""
 
-import contextlib
 import dataclasses
 import io
 import math
-import resource
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from golden.train.methods import METHODS
 from golden.train.single import portion
 from golden.train.task import Recipe, Split, Task
 from shiftforge.errors import CheckFailed, InputError
+from tests.limits import files_of_at_most
 
 
 @pytest.fixture(scope="module")
@@ -148,17 +147,6 @@ def test_exported_weights_depend_on_parameters_alone(bits):
             products.append(node)
     assert len(products) == 2
     assert all(node.args[0].name in from_input and node.args[1].name not in from_input for node in products)
-
-
-@contextlib.contextmanager
-def files_of_at_most(count):
-    """Writes beyond so many bytes of a file fail as the system lets them fail; torch's own writer would end the process."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room", [0, 20_000, 60_000])

@@ -13,6 +13,7 @@ import torch
 from golden.train import loop
 from golden.train.metrics import TrainingState
 from shiftforge import cli
+from tests.limits import files_of_at_most
 
 ROOT = Path(__file__).parents[3]
 
@@ -95,11 +96,49 @@ def test_ctrl_c_in_a_process_keeps_the_checkpoint(tmp_path):
             ("imagenet", "--data", "no"),
             "the data of imagenet must be in a folder that exists, not 'no'; name it with --data",
         ),
+        (
+            ("imagenet", "--data", ".", "--classes", "3"),
+            "'train' must hold 3 classes, not 2; give the number that it has with --classes 2",
+        ),
         (("digits-mlp", "--threads", "0"), "threads must be a positive integer, not 0"),
     ],
 )
 def test_what_is_refused(words, message, work, shiftforge):
+    for part in ("train", "val"):
+        for name in ("n01", "n02"):
+            Path(part, name).mkdir(parents=True)
     assert shiftforge("train", *words, "--out", "m.pt2") == (2, "", message)
+
+
+def test_a_diverging_run_names_the_last_good_checkpoint(work, shiftforge, monkeypatch):
+    real, calls = loop.Fitting.run_epoch, 0
+
+    def overflowing(self):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(torch.inf)
+        return real(self)
+
+    monkeypatch.setattr(loop.Fitting, "run_epoch", overflowing)
+    code, out, message = shiftforge("train", "digits-mlp", "--epochs", "2", "--out", "m.pt2")
+    assert (code, out) == (1, "")
+    assert message == (
+        "loss and parameters of the float32 network must stay finite, not nan in epoch 2 (0.weight is no longer finite); "
+        "lower the learning rate of 0.01; 'm.checkpoint' holds the last good epoch"
+    )
+    assert sorted(p.name for p in work.iterdir()) == ["c.toml", "m.checkpoint"]
+
+
+def test_a_full_disk_is_one_sentence(work, shiftforge):
+    assert shiftforge("train", "digits-mlp", "--epochs", "1", "--out", "m.pt2")[0] == 0
+    old = {p.name: p.read_bytes() for p in work.iterdir()}
+    with files_of_at_most(1000):
+        code, out, message = shiftforge("train", "digits-mlp", "--epochs", "1", "--out", "m.pt2")
+    assert (code, out) == (2, "")
+    assert message.startswith("the checkpoint 'm.checkpoint' must be writable: ")
+    assert {p.name: p.read_bytes() for p in work.iterdir()} == old
 
 
 def test_an_unknown_device_is_one_sentence(work, shiftforge):
