@@ -56,6 +56,8 @@ def exact_network(
     calibration: NDArray[np.floating] | None = None,
     output: str = "fp32",
     shape: tuple[int, ...] | None = None,
+    *,
+    mask: bool = False,
 ) -> ExactNetwork:
     """Fold a model into layers of the hardware.
 
@@ -69,6 +71,8 @@ def exact_network(
         Inputs from which int8, int16 and fp8 tensors get their scales.
     shape : tuple of int
         Of one example; may be left out for a model of Linear layers that begins with a vector.
+    mask : bool
+        Whether the machine has mask bits, so that a weight may be zero. Without, zeros are sums such as 1 - 1: the same values.
 
     Raises
     ------
@@ -77,7 +81,7 @@ def exact_network(
     """
     inner, last = format_named(activation), format_named(output)
     scaled = [fmt.name for fmt in (inner, last) if fmt.name not in UNSCALED]
-    graph = trace(model, _vector(model) if shape is None else shape)
+    graph = trace(model, _vector(model) if shape is None else shape, mask=mask)
     if scaled and calibration is None:
         raise InputError(f"calibration must be given for {scaled[0]}, whose tensors are scaled, not None")
     samples = None if calibration is None or not scaled else np.asarray(calibration, np.float64)
@@ -130,6 +134,8 @@ def evaluate(
     activation: str = "fp16",
     calibration: NDArray[np.floating] | None = None,
     output: str = "fp32",
+    *,
+    mask: bool = False,
 ) -> Evaluation:
     """The logits and the accuracy of a model in eval mode on a split.
 
@@ -137,7 +143,7 @@ def evaluate(
     ----------
     backend : "torch", "golden" or "float"
         The hardware's arithmetic in torch or by the golden model, equal bit for bit; or the model as it stands, in float32.
-    activation, calibration, output
+    activation, calibration, output, mask
         As in ``exact_network``; "float" does not use them.
     """
     if backend not in BACKENDS:
@@ -149,6 +155,6 @@ def evaluate(
         with torch.no_grad():
             logits = model(x).float().cpu().numpy()
     else:
-        network = exact_network(model, activation, calibration, output, data.x.shape[1:])
+        network = exact_network(model, activation, calibration, output, data.x.shape[1:], mask=mask)
         logits = run_golden(network, data.x) if backend == "golden" else run_torch(network, x).numpy()
     return Evaluation(logits, float((logits.argmax(1) == data.y).mean()))

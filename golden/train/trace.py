@@ -40,16 +40,18 @@ class _Tracer(fx.Tracer):
         return isinstance(m, ShiftLayer | TermSumLayer) or super().is_leaf_module(m, module_qualified_name)
 
 
-def trace(model: nn.Module, shape: tuple[int, ...]) -> Graph:
+def trace(model: nn.Module, shape: tuple[int, ...], *, mask: bool = False) -> Graph:
     """The graph of a model in eval mode, not yet folded.
 
     Parameters
     ----------
     model : nn.Module
-        Linear layers and convolutions of a zero-free method, frozen, or ``TermSumLayer``; BatchNorm, ReLU and its kin, pools,
+        Linear layers and convolutions of any method, frozen, or ``TermSumLayer``; BatchNorm, ReLU and its kin, pools,
         additions, concatenations, and what only moves elements.
     shape : tuple of int
         Of one example.
+    mask : bool
+        Whether zeros are masked weights; otherwise they are sums such as 1 - 1.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def trace(model: nn.Module, shape: tuple[int, ...]) -> Graph:
     except TraceError as error:
         raise InputError(f"the model must do the same for every input to run exactly ({error})") from None
     values: dict[fx.Node, object] = {}
-    build = Builder("x", shape, WEIGHT_BITS[0])
+    build = Builder("x", shape, WEIGHT_BITS[0], mask=mask)
     for node in traced.nodes:
         if node.op == "placeholder":
             if values:
@@ -116,11 +118,11 @@ def _tensor(value: object, name: str) -> Tensor:
     return value
 
 
-def _bits_of(name: str, weight: Float64Array) -> int:
-    """The fewest bits for weights that are powers of two; the most for what may be sums of them."""
+def _bits_of(name: str, weight: Float64Array, mask: bool) -> int:
+    """The fewest bits for weights that are powers of two (or masked); the most for what may be sums of them."""
     for bits in WEIGHT_BITS[:-1]:
         try:
-            if shift_weights(name, weight, bits).terms == 1:
+            if shift_weights(name, weight, bits, mask=mask).terms == 1:
                 return bits
         except InputError:
             continue
@@ -148,7 +150,7 @@ def _plain(build: Builder, module: nn.Module, x: Tensor, at: Place, bits: int | 
     if type(module) is nn.Linear:
         weight = _double(module.weight)
         bias = None if module.bias is None else _double(module.bias)
-        return build.linear(x, weight, bias, at, _bits_of(at.name, weight) if bits is None else bits)
+        return build.linear(x, weight, bias, at, _bits_of(at.name, weight, build.mask) if bits is None else bits)
     if type(module) not in (nn.Conv1d, nn.Conv2d) or not isinstance(module, nn.Conv1d | nn.Conv2d):
         return None
     if module.padding_mode != "zeros":
@@ -163,7 +165,9 @@ def _plain(build: Builder, module: nn.Module, x: Tensor, at: Place, bits: int | 
         padding = (0,) * len(kernel) if isinstance(module.padding, str) else cast("tuple[int, ...]", module.padding)
     window = Window.of(kernel, cast("tuple[int, ...]", module.stride), padding, dilation)
     bias = None if module.bias is None else _double(module.bias)
-    return build.conv(x, weight, bias, window, module.groups, at, _bits_of(at.name, weight) if bits is None else bits)
+    return build.conv(
+        x, weight, bias, window, module.groups, at, _bits_of(at.name, weight, build.mask) if bits is None else bits
+    )
 
 
 def _module(build: Builder, module: nn.Module, x: Tensor, at: Place) -> Tensor:

@@ -9,11 +9,14 @@ from golden import network as golden_network
 from golden.codec import encode
 from golden.rounding import round_float64
 from golden.train import runner
+from golden.train.baselines import advance
 from golden.train.convert import convert, freeze
 from golden.train.digits import load, load_images
 from golden.train.exact import evaluate, exact_network, run_golden, run_torch
+from golden.train.geometry import ShiftLayer
 from golden.train.integer import round_to
 from golden.train.loop import accuracy
+from golden.train.methods import METHODS
 from golden.train.post_training import convert_pretrained
 from golden.train.task import Split
 from shiftforge.errors import InputError
@@ -61,19 +64,62 @@ def test_sums_of_terms_agree_too(digits, terms):
         assert by_golden.accuracy >= accuracy(digits.float32_model, digits.test) - 0.01
 
 
-@pytest.mark.parametrize("method, bits", [("denseshift", 2), ("denseshift", 4), ("pot", 3), ("pot", 4)])
-def test_every_zero_free_method_runs(method, bits):
-    rng = np.random.default_rng(bits)
+def trained(method, bits):
+    """A network of the method, with zeros among its weights where the method has them."""
+    torch.manual_seed(bits)
     plain = nn.Sequential(nn.Flatten(), nn.Linear(24, 17), nn.ReLU(), nn.Dropout(0.5), nn.Sequential(nn.Linear(17, 5)))
     model = convert(plain, bits, method=method).eval()
+    advance(model, 1.0)  # INQ: all weights fixed
+    for layer in model.modules():
+        if isinstance(layer, ShiftLayer) and METHODS[method].has_zero:
+            with torch.no_grad():
+                for latent in (p for p in layer.parameters() if p.ndim):  # not APoT's scale
+                    latent[..., ::3] = -latent[..., ::3].abs() if method == "s3" else 0.0
+    return model
+
+
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "full"])
+def test_every_method_runs(method, bits, mask):
+    rng = np.random.default_rng(bits)
+    model = trained(method, bits)
     data = Split(rng.standard_normal((50, 2, 12)).astype(np.float32), np.zeros(50, np.int64))
-    by_torch, by_golden = (evaluate(model, data, backend) for backend in ("torch", "golden"))
+    by_torch, by_golden = (evaluate(model, data, backend, mask=mask) for backend in ("torch", "golden"))
     assert np.array_equal(bits_of(by_torch.logits), bits_of(by_golden.logits))
     by_float = evaluate(model, data, "float")
     largest = np.abs(by_float.logits).max()
     np.testing.assert_allclose(by_torch.logits, by_float.logits, rtol=0, atol=2e-3 * largest)
-    frozen = evaluate(freeze(model), data, "torch")
+    frozen = evaluate(freeze(model), data, "torch", mask=mask)
     assert np.array_equal(bits_of(frozen.logits), bits_of(by_torch.logits))
+    # A zero is a masked weight or 1 - 1: the same bits.
+    other = evaluate(model, data, "torch", mask=not mask)
+    assert np.array_equal(bits_of(other.logits), bits_of(by_torch.logits))
+    zeros = METHODS[method].has_zero
+    for layer in exact_network(model, mask=mask).graph.layers():
+        assert zeros == bool((layer.weights() == 0).any())
+        if (method, bits) != ("apot", 4):
+            assert (layer.terms, layer.mask is not None) == ((1, zeros) if mask or not zeros else (2, False))
+
+
+@pytest.mark.parametrize("method", ["s3", "apot", "inq"])
+def test_masked_layers_are_those_of_the_compiler(method):
+    model = trained(method, 3)
+    x = np.random.default_rng(1).standard_normal((30, 2, 12)).astype(np.float32)
+    graph = import_program(runner.export(model, torch.from_numpy(x)), 3, mask=True)
+    config = config_of(activation="fp16", output="fp32", max_k=64, mask=True)
+    program = compile_graph(graph, config)
+    network = exact_network(model, shape=(2, 12), mask=True)
+    for mine, compiled in zip(network.graph.layers(), program.graph.layers(), strict=True):
+        assert mine.mask is not None
+        assert compiled.mask is not None
+        assert np.array_equal(mine.mask, compiled.mask)
+        assert np.array_equal(mine.codes[mine.mask], compiled.codes[mine.mask])
+        assert mine.exponent_bias == compiled.exponent_bias
+    codes = golden_network.encode_input(program.graph, config, x)
+    result = golden_network.run(program.graph, config, codes)
+    expected = golden_network.output_values(program.graph, config, result.output)
+    assert np.array_equal(bits_of(run_torch(network, torch.from_numpy(x)).numpy()), bits_of(expected))
 
 
 @pytest.mark.parametrize("activation, output", [("fp16", "fp32"), ("fp16", "fp16"), ("int8", "int8"), ("bf16", "bf16")])
