@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.decoder import Decoder, Layer, Outcome, check_beats
-from golden.schedule import Next, Output, run_layer
+from golden.schedule import Next, Output, at_once, run_layer
 from shiftforge import timing
 from shiftforge.config import Config, ceil_div
 from shiftforge.packets import HEADER_BYTES, STATUS_BYTES, MemoryPort, Opcode, memory_ports
@@ -24,7 +24,7 @@ _HEADER_ERRORS = Error.MAGIC | Error.OPCODE | Error.LENGTH | Error.ADDRESS
 def next_cycle(pattern: Pattern) -> Next:
     """The function that finds the first cycle from a given one on in which the pattern is true."""
     if pattern is None:
-        return lambda cycle: cycle
+        return at_once
     table = wait_table(pattern).tolist()
     length = len(table)
     return lambda cycle: cycle + table[cycle % length]
@@ -51,6 +51,30 @@ class CyclePrediction:
     counters: dict[str, int]
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """When one LAYER packet ran.
+
+    Parameters
+    ----------
+    start, done : int
+        Cycles of the pulses that start and end it; both are busy cycles.
+    slots, stall_drain, stall_output : int
+        What the counters of these names advanced by.
+    """
+
+    start: int
+    done: int
+    slots: int
+    stall_drain: int
+    stall_output: int
+
+    @property
+    def busy(self) -> int:
+        """What busy_cycles advanced by."""
+        return self.done - self.start + 1
+
+
 class CycleModel:
     """The clocked side of a machine, fed with what its decoder made of each packet.
 
@@ -70,6 +94,8 @@ class CycleModel:
         Cycles of the beats that leave, also of those that leave after the last input beat.
     answer_ends : list of int
         Cycle of each answer's tlast.
+    layers : list of LayerTime
+        Every layer that was started.
     busy_cycles, slots, stall_drain, stall_input : int
     """
 
@@ -80,6 +106,7 @@ class CycleModel:
         self.input_beats: list[int] = []
         self.output = Output(next_cycle(output_ready))
         self.answer_ends: list[int] = []
+        self.layers: list[LayerTime] = []
         self.busy_cycles = self.slots = self.stall_drain = self.stall_input = 0
         self._beat = config.stream_bits // 8
         self._ports = {int(port.opcode): port for port in memory_ports(config)}
@@ -161,7 +188,13 @@ class CycleModel:
         words = max(1, self._beat // stride)  # that a beat completes, at most
         ready = self._now + 1
         cycle = ready
-        for _ in range(min(left, wanted)):
+        count = min(left, wanted)
+        if self._offered is at_once and count > 1:  # all but the last, which come without a pause
+            cycle = self._accept(ready)
+            self.input_beats.extend(range(cycle + words, cycle + (count - 1) * words, words))
+            cycle += (count - 2) * words
+            self._free, ready, count = cycle + 1, cycle + words, 1
+        for _ in range(count):
             cycle = self._accept(ready)
             ready = cycle + words  # the next beat comes with this one's last word
         if left == wanted:
@@ -187,8 +220,9 @@ class CycleModel:
     # ---- layers and replies
 
     def _start(self, layer: Layer) -> None:
-        start = self._now
+        start, stalled = self._now, self.output.stall
         run = run_layer(layer, start, self.output)
+        self.layers.append(LayerTime(start, run.done, run.slots, run.stall_drain, self.output.stall - stalled))
         self._layer = layer
         self._idle = run.done + 1
         self.busy_cycles += run.done - start + 1

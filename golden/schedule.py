@@ -1,11 +1,16 @@
 """When a layer's tiles, drain steps and output beats happen: the engine, drain, writer and emitter as a recurrence.
 
-Derived from the state machines in `hw/`; every cycle of it is compared with the simulated gateware. The cost is per tile for layers
-that stay on chip and per drain step for layers that go to the stream, not per cycle.
+Derived from the state machines in `hw/`; every cycle of it is compared with the simulated gateware. A tile is followed drain step
+by drain step. Tiles of the same size soon repeat the same pattern of cycles; from then on all that are left are taken at once,
+which is exact because what comes depends on nothing but the differences that have recurred (`_Recurrence`).
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
 
 from golden.decoder import Layer
 from shiftforge import timing
@@ -15,6 +20,14 @@ from shiftforge.packets import HEADER_BYTES
 
 Next = Callable[[int], int]
 """The first cycle from the given one on in which the other side is willing."""
+
+LONGEST_PERIOD = 64
+"""Tiles among which a recurrence is sought. Only speed depends on it."""
+
+
+def at_once(cycle: int) -> int:
+    """The `Next` of a side that is always willing."""
+    return cycle
 
 
 @dataclass
@@ -48,6 +61,12 @@ class Output:
             first = self.send(first)  # the register is free again in the cycle in which its beat is taken
         return first
 
+    def repeat(self, period: int, times: int, delta: int) -> None:
+        """The last ``period`` beats come ``times`` more times, ``delta`` cycles later each time; the sink always takes."""
+        last = np.array(self.beats[len(self.beats) - period :], np.int64)
+        later = delta * np.arange(1, times + 1)[:, np.newaxis] + last
+        self.beats.extend(later.ravel().tolist())
+
 
 @dataclass(frozen=True)
 class LayerRun:
@@ -76,15 +95,72 @@ def tile_latency(config: Config) -> int:
     return timing.last_slot_to_first_write(config) + config.rows - 1 + config.cols - 1
 
 
-def _tile_steps(layer: Layer) -> Iterator[int]:
-    """Drain steps of each tile, in order."""
+def _tile_runs(layer: Layer) -> Iterator[tuple[int, int]]:
+    """Drain steps of a tile, and how many such tiles follow one another; in order."""
     config = layer.config
     pixel_tiles = ceil_div(layer["pixels"], config.rows)
     last_rows = layer["pixels"] - (pixel_tiles - 1) * config.rows
     for tile in range(layer["n_tiles"]):
         groups = ceil_div(layer.tile_channels(tile), config.lanes)
-        for mt in range(pixel_tiles):
-            yield groups * (config.rows if mt < pixel_tiles - 1 else last_rows)
+        yield groups * config.rows, pixel_tiles - 1
+        yield groups * last_rows, 1
+
+
+class Engine(Protocol):
+    """Issues tiles: what the rest of a layer's timeline needs of it.
+
+    Members
+    -------
+    stall, tiles : int
+        Cycles in which a tile waited, and tiles issued.
+    """
+
+    stall: int
+    tiles: int
+
+    def complete(self) -> int:
+        """Issue the next tile; returns the cycle in which it is reported complete."""
+        ...
+
+    def drained(self, cycle: int) -> None:
+        """The tile's last step was issued in this cycle."""
+        ...
+
+    def state(self) -> tuple[int, ...]:
+        """The cycles on which all that comes depends, but for a layer's last tile."""
+        ...
+
+    def skip(self, tiles: int, cycles: int) -> None:
+        """So many tiles have passed as those before did; all of `state` is so many cycles later."""
+        ...
+
+
+class _Recurrence:
+    """Finds the period of tiles of one size.
+
+    Cycles of a timeline are sums and maxima of cycles before them. When the differences within the state are those of an earlier
+    tile, the tiles after it come as those after the earlier one did, later by the same number of cycles.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, ...], tuple[int, int, int, int]] = {}
+        self._order: deque[tuple[int, ...]] = deque()
+
+    def period(
+        self, tile: int, key: tuple[int, ...], now: int, stall: int, beats: int
+    ) -> tuple[int, int, int, int] | None:
+        """Tiles, cycles, stalled cycles and beats of the period that ends with this tile; None when none is known.
+
+        ``key`` is the state relative to cycle ``now``; ``stall`` and ``beats`` count from the layer's start.
+        """
+        found = self._seen.get(key)
+        if found is not None:
+            return tile - found[0], now - found[1], stall - found[2], beats - found[3]
+        self._seen[key] = tile, now, stall, beats
+        self._order.append(key)
+        if len(self._order) > LONGEST_PERIOD:
+            del self._seen[self._order.popleft()]
+        return None
 
 
 class AlignedEngine:
@@ -93,7 +169,7 @@ class AlignedEngine:
     def __init__(self, layer: Layer, start: int) -> None:
         self._rows, self._blocks = layer.config.rows, layer["k_words"]
         self._latency = tile_latency(layer.config)
-        self._drained: list[int] = []
+        self._drained: deque[int] = deque(maxlen=timing.DRAIN_SETS)
         self._next = start + 1
         self.stall = 0
         self.tiles = 0
@@ -102,7 +178,7 @@ class AlignedEngine:
         """Issue the next tile; returns the cycle in which it is reported complete."""
         block = self._next + (self._blocks - 1) * self._rows
         if self.tiles >= timing.DRAIN_SETS:
-            free = self._drained[self.tiles - timing.DRAIN_SETS] + 1
+            free = self._drained[0] + 1
             self.stall += max(0, free - block)
             block = max(block, free)
         self.tiles += 1
@@ -112,6 +188,16 @@ class AlignedEngine:
     def drained(self, cycle: int) -> None:
         """The tile's last step was issued in this cycle."""
         self._drained.append(cycle)
+
+    def state(self) -> tuple[int, ...]:
+        """See `Engine.state`."""
+        return self._next, *self._drained
+
+    def skip(self, tiles: int, cycles: int) -> None:
+        """See `Engine.skip`."""
+        self.tiles += tiles
+        self._next += cycles
+        self._drained = _later(self._drained, cycles)
 
 
 class BankedEngine:
@@ -126,7 +212,7 @@ class BankedEngine:
         self._left = layer["n_tiles"] * ceil_div(layer["pixels"], config.rows)  # tiles whose drain slots are not issued
         self._banks, self._spacing = Banks.of(config).count, timing.drain_spacing(config)
         self._latency = tile_latency(config)
-        self._drained: list[int] = []
+        self._drained: deque[int] = deque(maxlen=timing.DRAIN_SETS)
         begin = max(start + 1, wiped)
         self._end = begin + self._blocks * self._rows - 1  # the last product issued
         self._slot = start - self._spacing - timing.BANK_SETTLE  # the last drain slot issued: long ago
@@ -137,7 +223,7 @@ class BankedEngine:
         """Issue the next tile's drain slots and the products beside them; returns the cycle in which the tile is complete."""
         earliest = max(self._end + timing.BANK_SETTLE, self._slot + self._spacing)
         if self.tiles >= timing.DRAIN_SETS:
-            earliest = max(earliest, self._drained[self.tiles - timing.DRAIN_SETS] + 1)
+            earliest = max(earliest, self._drained[0] + 1)
         now = max(self._end + 1, self._slot + timing.BANK_SETTLE)  # the next block may begin
         self.tiles += 1
         self._left -= 1
@@ -161,6 +247,22 @@ class BankedEngine:
         """The tile's last step was issued in this cycle."""
         self._drained.append(cycle)
 
+    def state(self) -> tuple[int, ...]:
+        """See `Engine.state`."""
+        return self._end, self._slot, *self._drained
+
+    def skip(self, tiles: int, cycles: int) -> None:
+        """See `Engine.skip`."""
+        self.tiles += tiles
+        self._left -= tiles
+        self._end += cycles
+        self._slot += cycles
+        self._drained = _later(self._drained, cycles)
+
+
+def _later(cycles: Sequence[int], delta: int) -> deque[int]:
+    return deque((cycle + delta for cycle in cycles), maxlen=timing.DRAIN_SETS)
+
 
 def run_layer(layer: Layer, start: int, output: Output) -> LayerRun:
     """The timeline of a layer whose start pulse is in cycle ``start``; appends a RESULT packet's beats to ``output``."""
@@ -170,42 +272,64 @@ def run_layer(layer: Layer, start: int, output: Output) -> LayerRun:
     return LayerRun(done, engine.tiles * layer["k_words"] * layer.config.rows, engine.stall)
 
 
-def _on_chip(layer: Layer, engine: AlignedEngine | BankedEngine) -> int:
+def _on_chip(layer: Layer, engine: Engine) -> int:
     end = 0
-    for steps in _tile_steps(layer):
-        end = max(engine.complete() + 1, end + 1) + steps - 1
-        engine.drained(end)
+    for steps, count in _tile_runs(layer):
+        recurrence = _Recurrence()
+        tile = 0
+        while tile < count:
+            end = max(engine.complete() + 1, end + 1) + steps - 1
+            engine.drained(end)
+            tile += 1
+            key = tuple(cycle - end for cycle in engine.state())
+            found = recurrence.period(tile, key, end, engine.stall, 0)
+            if found is not None:
+                period, delta, stall, _ = found
+                times = (count - tile) // period
+                engine.skip(times * period, times * delta)
+                engine.stall += times * stall
+                end += times * delta
+                tile += times * period
     return end + drain_latency(layer.config) + 2  # one cycle to write, one to tell
 
 
-def _to_stream(layer: Layer, start: int, engine: AlignedEngine | BankedEngine, output: Output) -> int:
-    config = layer.config
-    width, step_bits = config.stream_bits, config.lanes * config.output.bits
-    room = timing.fifo_steps(config)
-    steps_per_beat, beats_per_step = max(1, width // step_bits), max(1, step_bits // width)
-    to_fifo = drain_latency(config) + 1  # to the FIFO's output
-    left = layer.steps
+class _Stream:
+    """From drain steps to beats: the output FIFO and the emitter's gathering of steps into beats.
 
-    # The header leaves at once; after its last beat went into the output register, steps are taken out of the FIFO.
-    header_beats = 8 * HEADER_BYTES // width
-    free = output.packet(start + 1, header_beats - 1)
-    taken_before = free
-    free = output.send(free)
-    taken: list[int] = []  # cycle in which each step left the FIFO
-    gathered = 0
-    step = 0
-    for steps in _tile_steps(layer):
-        step = max(step, engine.complete())
+    Parameters
+    ----------
+    layer : Layer
+    start : int
+        The start pulse: the header leaves at once; after its last beat went into the output register, steps are taken out of the
+        FIFO.
+    """
+
+    def __init__(self, layer: Layer, start: int, output: Output) -> None:
+        config = layer.config
+        width, step_bits = config.stream_bits, config.lanes * config.output.bits
+        self._output = output
+        self._steps_per_beat, self._beats_per_step = max(1, width // step_bits), max(1, step_bits // width)
+        self._to_fifo = drain_latency(config) + 1  # to the FIFO's output
+        self._left, self._gathered = layer.steps, 0
+        free = output.packet(start + 1, 8 * HEADER_BYTES // width - 1)
+        self._taken_before = free
+        self.free = output.send(free)
+        self._taken: deque[int] = deque(maxlen=timing.fifo_steps(config))  # cycle in which each step left the FIFO
+
+    def steps(self, step: int, steps: int) -> int:
+        """Drain steps after the one of cycle ``step``; returns the cycle of the last."""
+        output, taken, room, left = self._output, self._taken, self._taken.maxlen, self._left
+        free, taken_before, gathered = self.free, self._taken_before, self._gathered
         for _ in range(steps):
             step += 1
-            if len(taken) >= room:
-                step = max(step, taken[len(taken) - room] + timing.CREDIT)
-            cycle = max(taken_before + 1, step + to_fifo)
+            if len(taken) == room:
+                step = max(step, taken[0] + timing.CREDIT)
+            cycle = max(taken_before + 1, step + self._to_fifo)
             gathered += 1
             left -= 1
-            if gathered == steps_per_beat or left == 0:
+            if gathered == self._steps_per_beat or left == 0:
                 gathered = 0
-                for _ in range(beats_per_step):
+                for _ in range(self._beats_per_step):
                     cycle = max(cycle, free)
                     free = output.send(cycle)
                     taken_before = cycle
@@ -213,5 +337,45 @@ def _to_stream(layer: Layer, start: int, engine: AlignedEngine | BankedEngine, o
             else:
                 taken_before = cycle
             taken.append(taken_before)
-        engine.drained(step)
-    return free
+        self.free, self._taken_before, self._gathered, self._left = free, taken_before, gathered, left
+        return step
+
+    def key(self, step: int) -> tuple[int, ...]:
+        """The state relative to the last step's cycle, but for a layer's last step, where the sink always takes.
+
+        The register is free then when the next beat is there, and a step that left the FIFO long ago holds up nothing.
+        """
+        return self._gathered, *(max(cycle - step, -timing.CREDIT) for cycle in self._taken)
+
+    def skip(self, steps: int, cycles: int) -> None:
+        """As `Engine.skip`, in steps."""
+        self._left -= steps
+        self.free += cycles
+        self._taken_before += cycles
+        self._taken = deque((cycle + cycles for cycle in self._taken), maxlen=self._taken.maxlen)
+
+
+def _to_stream(layer: Layer, start: int, engine: Engine, output: Output) -> int:
+    stream = _Stream(layer, start, output)
+    step = 0
+    for steps, count in _tile_runs(layer):
+        recurrence = _Recurrence()
+        tile = 0
+        while tile < count:
+            step = stream.steps(max(step, engine.complete()), steps)
+            engine.drained(step)
+            tile += 1
+            if output.ready is not at_once:
+                continue
+            key = (*(cycle - step for cycle in engine.state()), *stream.key(step))
+            found = recurrence.period(tile, key, step, engine.stall, len(output.beats))
+            if found is not None:
+                period, delta, stall, beats = found
+                times = (count - tile) // period
+                engine.skip(times * period, times * delta)
+                engine.stall += times * stall
+                stream.skip(times * period * steps, times * delta)
+                output.repeat(beats, times, delta)
+                step += times * delta
+                tile += times * period
+    return stream.free
