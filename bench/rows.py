@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields
 
 from bench.baselines.catalogue import BASELINES, Baseline
 from bench.baselines.column import ReadingColumn, Widened
-from bench.baselines.shell import column_of, element_of, shell_of, shell_of_baseline
+from bench.baselines.shell import shell_of, shell_of_baseline
+from hw.accumulator import column_of, element_of
 from hw.instance import Unit
 from hw.lane import Lane
 from shiftforge.config import Config, from_dict

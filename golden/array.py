@@ -20,6 +20,7 @@ from golden.pe import (
     UInt64,
 )
 from golden.row_edge import row_edge
+from golden.skew import check_inputs, read_out, skewed
 from shiftforge import timing
 from shiftforge.config import Config
 from shiftforge.errors import InputError
@@ -142,17 +143,8 @@ class Array:
         """Run the array from reset over all the cycles of ``given``."""
         rows, cols = self.config.rows, self.config.cols
         cycles = len(given.w)
-        for name, array, width in (
-            ("x", given.x, rows),
-            ("special", given.special, rows),
-            ("token", given.token, rows),
-            ("w", given.w, cols),
-        ):
-            if array.shape != (cycles, width):
-                raise InputError(f"{name} of the array must be of shape {(cycles, width)}, not {array.shape}")
-        skewed = np.zeros_like(given.w)
-        for c in range(cols):
-            skewed[c:, c] = given.w[: max(0, cycles - c), c]
+        check_inputs(self.config, {"x": given.x, "special": given.special, "token": given.token}, given.w)
+        weights = skewed(given.w)
         grid = PE(self.config, (rows, cols))
         states = [grid.state]
         for t in range(cycles):
@@ -168,20 +160,22 @@ class Array:
                         shifted(given.x[t], old.x_out, 1),
                         shifted(given.special[t], old.special_out, 1),
                         shifted(given.token[t], old.token_out, 1),
-                        shifted(skewed[t], old.w_out, 0),
+                        shifted(weights[t], old.w_out, 0),
                     )
                 )
             )
         pe = PEState(**{f.name: np.stack([getattr(s, f.name) for s in states]) for f in fields(PEState)})
-        captured = (pe.capture_low, pe.capture_flags, pe.capture_early, pe.capture_count_0, pe.capture_count_1)
-        return Trace(pe, self._later(pe.tally[:, 0]), *(self._later(np.bitwise_or.reduce(a, axis=1)) for a in captured))
-
-    def _later(self, merged: npt.NDArray) -> npt.NDArray:
-        """Behind the registers of the OR tree; their number depends on the rows, the value does not."""
-        delayed = np.zeros_like(merged)
-        depth = timing.read_out(self.config)
-        delayed[depth:] = merged[: max(0, len(merged) - depth)]
-        return delayed
+        low, early, flags, count_0, count_1 = (
+            read_out(self.config, np.bitwise_or.reduce(captured, axis=1))
+            for captured in (
+                pe.capture_low,
+                pe.capture_early,
+                pe.capture_flags,
+                pe.capture_count_0,
+                pe.capture_count_1,
+            )
+        )
+        return Trace(pe, read_out(self.config, pe.tally[:, 0]), low, flags, early, count_0, count_1)
 
     def readings(self, trace: Trace) -> list[list[Reading]]:
         """For each column its sums in order: the low bits less the same PE's of the tile before, the carries, the offsets."""

@@ -14,10 +14,10 @@ from golden.banked_edge import (
     banked_edge,
 )
 from golden.banked_pe import BankedPE, BankedPEState, Ints, integers
+from golden.skew import check_inputs, read_out, skewed
 from shiftforge import timing
 from shiftforge.banks import SETS, Banks
 from shiftforge.config import Config
-from shiftforge.errors import InputError
 
 Codes = npt.NDArray[np.integer]
 
@@ -119,26 +119,19 @@ class BankedArray:
         """Run the array over all the cycles of ``given``, from registers and memories of zeros."""
         rows, cols = self.config.rows, self.config.cols
         cycles = len(given.w)
-        for name, array, width in (("x", given.x, rows), ("slot", given.slot, rows), ("w", given.w, cols)):
-            if array.shape != (cycles, width):
-                raise InputError(f"{name} of the array must be of shape {(cycles, width)}, not {array.shape}")
-        skewed = np.zeros_like(given.w)
-        for c in range(cols):
-            skewed[c:, c] = given.w[: max(0, cycles - c), c]
+        check_inputs(self.config, {"x": given.x, "slot": given.slot}, given.w)
+        weights = skewed(given.w)
         grid = BankedPE(self.config, (rows, cols))
         states = [grid.state]
         for t in range(cycles):
             old = grid.state
             x = np.concatenate([integers(given.x[t])[:, None], old.x_out[:, :-1]], axis=1)
             slot = np.concatenate([integers(given.slot[t])[:, None], old.slot_out[:, :-1]], axis=1)
-            w = np.concatenate([integers(skewed[t])[None, :], old.w_out[:-1]], axis=0)
+            w = np.concatenate([integers(weights[t])[None, :], old.w_out[:-1]], axis=0)
             states.append(grid.step(x, slot, w))
         pe = BankedPEState(**{f.name: np.stack([getattr(s, f.name) for s in states]) for f in fields(BankedPEState)})
         merged = np.bitwise_or.reduce(pe.capture, axis=1)
-        column = np.zeros_like(merged)
-        depth = timing.read_out(self.config)
-        column[depth:] = merged[: max(0, len(merged) - depth)]
-        return BankedTrace(pe, column)
+        return BankedTrace(pe, read_out(self.config, merged))
 
     def sums(self, trace: BankedTrace) -> list[list[tuple[int, int]]]:
         """For each column its (exact sum, flags) in order, tile by tile and row by row: each word at its bank's weight."""

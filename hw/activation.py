@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.delay import register
-from hw.fp32 import Parts
+from hw.parts import Parts
 from hw.rounding import SIGNIFICAND_BITS
 from shiftforge.activation import ACTIVATION_KINDS, MAX_LEAKY_SHIFT
 from shiftforge.formats import FP32

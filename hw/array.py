@@ -4,8 +4,9 @@ from amaranth.hdl import Module, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.accumulator import element_of
+from hw.delay import chain
 from hw.instance import Ports, Unit
-from hw.pe import PE
 from shiftforge import timing
 from shiftforge.config import Config
 
@@ -47,7 +48,7 @@ class Array(wiring.Component):
 
     def __init__(self, config: Config, pe: Unit | None = None):
         self.config = config
-        self.pe: Unit = PE(config) if pe is None else pe
+        self.pe: Unit = element_of(config) if pe is None else pe
         ports = self.pe.signature.members
         self.moving = [name for name in ports if name != "w" and f"{name}_out" in ports]
         self._code_bits = Shape.cast(ports["w"].shape).width
@@ -80,12 +81,7 @@ class Array(wiring.Component):
                     m.d.comb += ports["w"].eq(grid[r - 1][c]["w_out"])
 
         for c in range(cols):
-            code = self.w.word_select(c, bits)
-            for i in range(c):
-                delayed = Signal(bits, name=f"w_skew_{c}_{i}")
-                m.d.sync += delayed.eq(code)
-                code = delayed
-            m.d.comb += grid[0][c]["w"].eq(code)
+            m.d.comb += grid[0][c]["w"].eq(chain(m, self.w.word_select(c, bits), c, f"w_skew_{c}"))
 
         for c in range(cols):
             level = [Value.cast(grid[r][c]["capture"]) for r in range(rows)]
@@ -101,10 +97,6 @@ class Array(wiring.Component):
                 level = merged
             m.d.comb += getattr(self, f"column_{c}").eq(level[0])
             if self._tally is not None:
-                tally = Value.cast(grid[0][c]["tally"])
-                for depth in range(timing.read_out(self.config)):
-                    later = Signal(len(tally), name=f"tally_{c}_{depth}")
-                    m.d.sync += later.eq(tally)
-                    tally = later
+                tally = chain(m, grid[0][c]["tally"], timing.read_out(self.config), f"tally_{c}_later")
                 m.d.comb += getattr(self, f"tally_{c}").eq(tally)
         return m

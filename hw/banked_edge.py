@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.banked_pe import BANKED_TOKEN, product_layout, slot_layout
 from hw.delay import register
+from hw.parts import Parts
 from shiftforge.banks import Banks
 from shiftforge.config import Config
 
@@ -51,20 +52,13 @@ class BankedEdge(wiring.Component):
         fine_bits = min(banks.granularity, 2)
 
         # ---- decode
-        fraction = self.code[: fmt.fraction_bits]
-        field = self.code[fmt.fraction_bits : fmt.bits - 1]
-        top = field.all()
-        if fmt.has_inf:
-            nan, inf, finite = top & fraction.any(), top & ~fraction.any(), ~top
-        else:  # E4M3: the top code of each sign is NaN, the rest of the top exponent is finite
-            nan, inf = top & fraction.all(), None
-            finite = ~nan
+        parts = Parts.of(self.code, fmt)
         product = self.token.valid & ~self.token.drain
-        significand = register(m, Cat(fraction, field.any()), "significand")
-        exponent = register(m, Cat(field[0] | ~field.any(), field[1:]), "exponent")
-        keep = register(m, finite & product, "keep")
-        marks = register(m, Cat(nan & product, *([] if inf is None else [inf & product])), "marks_1")
-        negative = register(m, self.code[-1], "negative_1")
+        significand = register(m, parts.significand, "significand")
+        exponent = register(m, parts.exponent, "exponent")
+        keep = register(m, parts.finite & product, "keep")
+        marks = register(m, Cat(parts.nan & product, *([parts.inf & product] if fmt.has_inf else [])), "marks_1")
+        negative = register(m, parts.sign, "negative_1")
         token_1, token = Signal(BANKED_TOKEN), Signal(BANKED_TOKEN)
         m.d.sync += [token_1.eq(self.token), token.eq(token_1)]
 

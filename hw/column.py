@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.delay import delayed, register
+from hw.delay import chain, delayed, register
 from hw.pe import TALLY, capture_layout, sum_fields
 from shiftforge import timing
 from shiftforge.config import Config
@@ -143,11 +143,7 @@ class Column(wiring.Component):
         # The counters come later than the low bits; a table's register is the cycle in which `previous` is read.
         wait = timing.COUNTS - 1
         # Products of the tile: counted until its last, then held for as long as its rows come.
-        tally = self.tally
-        for i in range(wait):
-            late_tally = Signal(TALLY, name=f"tally_{i}")
-            m.d.sync += late_tally.eq(tally)
-            tally = late_tally
+        tally = TALLY(chain(m, self.tally, wait, "tally_later"))
         counting, products = Signal(range(config.max_k + 1)), Signal(range(config.max_k + 1), reset_less=True)
         following = counting + tally.product
         m.d.sync += counting.eq(Mux(tally.last, 0, following))
@@ -166,11 +162,7 @@ class Column(wiring.Component):
             m.d.comb += [entry.addr.eq(self.capture[f"count_{i}"]), getattr(assemble, f"summand_{i}").eq(entry.data)]
 
         # Where the sum goes, as late as the sum.
-        marks = Cat(valid, valid & at_last)
-        for i in range(timing.COLUMN - 1):
-            later = Signal(2, name=f"marks_{i}")
-            m.d.sync += later.eq(marks)
-            marks = later
+        marks = chain(m, Cat(valid, valid & at_last), timing.COLUMN - 1, "marks")
         address = Signal(range(max(2 * rows, 2)))
         m.d.comb += address.eq(Mux(bank, rows, 0) + row)
         beside = Cat(self.capture.flags, address) if config.activation.flag_bits else address

@@ -1,25 +1,20 @@
 """Core: everything between the two streams; the soft reset resets all of it."""
 
-from amaranth.hdl import Cat, Module, Signal, Value, ValueLike
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.accumulator import column_of, element_of, row_edge_of
 from hw.array import Array
-from hw.banked_column import BankedColumn
-from hw.banked_edge import BankedEdge
-from hw.banked_pe import BankedPE
-from hw.column import Column
 from hw.decoder import Decoder
-from hw.delay import delayed
+from hw.delay import chain, delayed
 from hw.drain import Drain, Writer
 from hw.emitter import Emitter
 from hw.engine import Engine
 from hw.instance import Ports, Unit
 from hw.lane import Lane
 from hw.memories import ActivationMemory, WordMemory
-from hw.pe import PE
 from hw.registers import COUNTERS
-from hw.row_edge import RowEdge
 from hw.row_feed import RowFeed
 from hw.streams import input_stream_members, output_stream_members
 from shiftforge import timing
@@ -29,16 +24,6 @@ from shiftforge.registers import Error, Status
 
 LANE_SETTINGS = ("exponent_bias", "post", "saturate", "act_kind", "act_shift", "clamp_lo", "clamp_hi")
 """Descriptor fields that a lane reads."""
-
-
-def _chain(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
-    """`value` `cycles` cycles later, through registers that reset to 0: for what must not come out of a reset."""
-    result = Value.cast(value)
-    for i in range(cycles):
-        stage = Signal(result.shape(), name=f"{name}_{i + 1}")
-        m.d.sync += stage.eq(result)
-        result = stage
-    return result
 
 
 def _within_half(address: Value, start: Value) -> Value:
@@ -70,14 +55,10 @@ class Core(wiring.Component):
     def __init__(self, config: Config):
         config.require_hardware()
         self.config = config
-        self.array = Array(config, BankedPE(config) if config.banked else PE(config))
+        self.array = Array(config, element_of(config))
         self.activations = ActivationMemory(config)
-        self.row_feed, self.row_edge, self.column, self.lane = (
-            RowFeed(config),
-            BankedEdge(config) if config.banked else RowEdge(config),
-            BankedColumn(config) if config.banked else Column(config),
-            Lane(config),
-        )
+        self.row_feed, self.lane = RowFeed(config), Lane(config)
+        self.row_edge, self.column = row_edge_of(config), column_of(config)
         super().__init__(
             {
                 **input_stream_members(config),
@@ -168,10 +149,10 @@ class Core(wiring.Component):
         for i in range(rows):
             m.d.sync += keep[i].eq(~zero & (~tail | (i < decoder.layer.k_tail)))
         m.d.sync += word.eq(activations.data & Cat(bit.replicate(config.activation.bits) for bit in keep))
-        load = _chain(m, engine.load, timing.MEMORY_READ + timing.WORD_MASK, "load")
+        load = chain(m, engine.load, timing.MEMORY_READ + timing.WORD_MASK, "load")
         # The edge of banked accumulators takes the token with the code; the aligned one leaves it to its delay.
         to_edge = timing.feed(config) - (timing.row_edge(config) if config.banked else 0)
-        token = _chain(m, engine.token.as_value(), to_edge, "token")
+        token = chain(m, engine.token.as_value(), to_edge, "token")
         for r in range(rows):
             feed, edge = Ports(self.row_feed, f"feed_{r}", self.reset), Ports(self.row_edge, f"edge_{r}", self.reset)
             m.submodules[f"feed_{r}"], m.submodules[f"edge_{r}"] = feed.instance, edge.instance
@@ -182,7 +163,7 @@ class Core(wiring.Component):
                 *([edge["token"].eq(token)] if config.banked else []),
                 *(getattr(array, f"{name}_{r}").eq(token if name == "token" else edge[name]) for name in array.moving),
             ]
-            load, token = _chain(m, load, 1, f"load_{r}"), _chain(m, token, 1, f"token_{r}")
+            load, token = chain(m, load, 1, f"load_{r}"), chain(m, token, 1, f"token_{r}")
         m.d.comb += [
             weights.address.eq(
                 _within_half(
@@ -225,7 +206,7 @@ class Core(wiring.Component):
                     layer.parameter_address,
                 )
             ),
-            writer.step.eq(_chain(m, drain.step, timing.DRAIN_READ + timing.lane(config), "step")),
+            writer.step.eq(chain(m, drain.step, timing.DRAIN_READ + timing.lane(config), "step")),
         ]
         for i in range(lanes):
             lane = Ports(self.lane, f"lane_{i}", self.reset)

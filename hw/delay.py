@@ -22,6 +22,16 @@ def register(m: Module, value: ValueLike, name: str) -> Signal:
     return stage
 
 
+def chain(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
+    """`value` `cycles` cycles later, through registers that reset to 0: for what must not come out of a reset."""
+    result = Value.cast(value)
+    for i in range(cycles):
+        stage = Signal(result.shape(), name=f"{name}_{i + 1}")
+        m.d.sync += stage.eq(result)
+        result = stage
+    return result
+
+
 def delayed(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
     """`value` `cycles` cycles later: registers, or when long `Delay` lines, submodules ``<name>_delay_<n>`` of `m`."""
     result = Value.cast(value)

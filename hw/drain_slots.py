@@ -1,9 +1,10 @@
 """Drain slots: cycles that the engine gives up to read the banked accumulators out, one bank in each."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.delay import chain
 from shiftforge import timing
 from shiftforge.banks import Banks
 from shiftforge.config import Config
@@ -81,13 +82,9 @@ class DrainSlots(wiring.Component):
         with m.Elif(gap != 0):
             m.d.sync += gap.eq(gap - 1)
 
-        def settled(event: Signal) -> Signal:
+        def settled(event: Signal) -> Value:
             """The event as it counts once the banks' read, add and write have passed."""
-            for i in range(timing.BANK_SETTLE - 1):
-                later = Signal(name=f"{event.name}_{i + 1}")
-                m.d.sync += later.eq(event)
-                event = later
-            return event
+            return chain(m, event, timing.BANK_SETTLE - 1, event.name)
 
         m.d.sync += [
             readable.eq(readable + settled(self.tile_end) - tile_drained),

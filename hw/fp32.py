@@ -3,14 +3,13 @@
 They raise no flags: those of a result are the flags of its first rounding, from the exact sum, and of its last.
 """
 
-from dataclasses import dataclass
-
 from amaranth.hdl import Cat, Const, Module, Mux, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.delay import delayed, register
 from hw.normalize import Normalize
+from hw.parts import Parts
 from hw.rounding import SIGNIFICAND_BITS, Pack, Round
 from shiftforge import timing
 from shiftforge.formats import FP32
@@ -18,31 +17,6 @@ from shiftforge.formats import FP32
 PORTS = {"a": In(32), "b": In(32), "code": Out(32)}
 HALF = FP32.precision // 2
 """Width of a factor of a partial product: four 12 x 12 products fit any FPGA's multipliers."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A binary32 pattern taken apart: combinational views, exponent field at least 1, hidden bit restored."""
-
-    sign: Value
-    exponent: Value
-    significand: Value
-    nan: Value
-    inf: Value
-    zero: Value
-
-    @classmethod
-    def of(cls, bits: Value) -> "Parts":
-        field, fraction = bits[23:31], bits[:23]
-        normal, top = field.any(), field.all()
-        return cls(
-            sign=bits[31],
-            exponent=Cat(field[0] | ~normal, field[1:]),
-            significand=Cat(fraction, normal),
-            nan=top & fraction.any(),
-            inf=top & ~fraction.any(),
-            zero=~normal & ~fraction.any(),
-        )
 
 
 class Fp32Multiply(wiring.Component):

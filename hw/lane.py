@@ -7,8 +7,9 @@ from amaranth.lib.wiring import In, Out
 from hw.activation import EXPONENT_BITS as ACTIVATED_EXPONENT_BITS
 from hw.activation import Activate
 from hw.delay import delayed, register
-from hw.fp32 import Fp32Add, Fp32Multiply, Parts
+from hw.fp32 import Fp32Add, Fp32Multiply
 from hw.normalize import Normalize
+from hw.parts import Parts
 from hw.rounding import SIGNIFICAND_BITS, Round
 from shiftforge import timing
 from shiftforge.config import Config

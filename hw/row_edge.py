@@ -1,9 +1,10 @@
 """Row edge: an activation code becomes fixed point, once per row."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.parts import Parts
 from hw.pe import special_layout
 from shiftforge.config import Config
 
@@ -50,26 +51,15 @@ class RowEdge(wiring.Component):
             m.d.sync += [first.eq(self.code), second.eq(first), third.eq(second), self.x.eq(third.as_signed())]
             return m
 
-        fraction = self.code[: fmt.fraction_bits]
-        field = self.code[fmt.fraction_bits : fmt.bits - 1]
-        sign = self.code[-1]
-        top = field == (1 << fmt.exponent_bits) - 1
-        if fmt.has_inf:
-            nan, inf = top & fraction.any(), top & ~fraction.any()
-            finite = ~top
-        else:  # E4M3: the top code of each sign is NaN, the rest of the top exponent is finite
-            nan = top & fraction.all()
-            inf = None
-            finite = ~nan
-
-        # shift = max(field, 1) - 1, its lowest two bits here and the rest in the next stage
+        # The shift's lowest two bits here and the rest in the next stage.
+        parts = Parts.of(self.code, fmt)
         shift = Signal(fmt.exponent_bits)
-        m.d.comb += shift.eq(Mux(field.any(), field - 1, 0))
-        significand = Cat(fraction, field.any()) & finite.replicate(fmt.precision)
+        m.d.comb += shift.eq(parts.exponent - 1)
+        significand = parts.significand & parts.finite.replicate(fmt.precision)
         fine = Signal(fmt.precision + 3)
         coarse_shift = Signal(fmt.exponent_bits - 2)
         sign_1, sign_2 = Signal(), Signal()
-        m.d.sync += [fine.eq(significand << shift[:2]), coarse_shift.eq(shift[2:]), sign_1.eq(sign)]
+        m.d.sync += [fine.eq(significand << shift[:2]), coarse_shift.eq(shift[2:]), sign_1.eq(parts.sign)]
         magnitude = Signal(fmt.fixed_bits - 1)
         m.d.sync += [magnitude.eq(fine << Cat(0, 0, coarse_shift)), sign_2.eq(sign_1)]
         ones, sign_3 = Signal(signed(fmt.fixed_bits)), Signal()
@@ -77,8 +67,8 @@ class RowEdge(wiring.Component):
         m.d.sync += self.x.eq(ones + sign_3)
 
         special_1, special_2, special_3 = (Signal(self.special.shape(), name=f"special_{i}") for i in (1, 2, 3))
-        m.d.sync += [special_1.nan.eq(nan), special_2.eq(special_1), special_3.eq(special_2)]
+        m.d.sync += [special_1.nan.eq(parts.nan), special_2.eq(special_1), special_3.eq(special_2)]
         m.d.sync += self.special.eq(special_3)
-        if inf is not None:
-            m.d.sync += [special_1.inf.eq(inf), special_1.negative.eq(sign)]
+        if fmt.has_inf:
+            m.d.sync += [special_1.inf.eq(parts.inf), special_1.negative.eq(parts.sign)]
         return m

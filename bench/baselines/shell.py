@@ -9,14 +9,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from bench.baselines.catalogue import Baseline
+from hw.accumulator import row_edge_of
 from hw.array import Array
-from hw.banked_column import BankedColumn
-from hw.banked_edge import BankedEdge
-from hw.banked_pe import BankedPE
-from hw.column import Column
 from hw.instance import Ports, Unit
-from hw.pe import PE
-from hw.row_edge import RowEdge
 from hw.verilog import technology_module, write_unit
 from shiftforge.config import Config
 
@@ -106,20 +101,9 @@ class Shell(wiring.Component):
         return m
 
 
-def element_of(config: Config) -> Unit:
-    """The configuration's processing element."""
-    return BankedPE(config) if config.accumulator == "banked" else PE(config)
-
-
-def column_of(config: Config) -> Unit:
-    """The configuration's column reader."""
-    return BankedColumn(config) if config.accumulator == "banked" else Column(config)
-
-
 def shell_of(config: Config) -> Shell:
     """The shell of the configuration's own array."""
-    edge = BankedEdge(config) if config.accumulator == "banked" else RowEdge(config)
-    return Shell(config, Array(config, element_of(config)), edge)
+    return Shell(config, Array(config), row_edge_of(config))
 
 
 def shell_of_baseline(baseline: Baseline, config: Config, *, cells: bool) -> Shell:

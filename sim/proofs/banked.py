@@ -290,17 +290,17 @@ def banked_wrap_script(name: str, weight_bits: int) -> Script:
 
 _LIMIT_S = 600.0
 """For the widest formats on a busy core."""
-_EDGE = "hw/banked_edge.py"
+_EDGE, _PARTS = "hw/banked_edge.py", "hw/parts.py"
 _EDGE_MUTANTS = (
-    Mutant(_EDGE, "Cat(field[0] | ~field.any(), field[1:])", "field"),
-    Mutant(_EDGE, "Cat(fraction, field.any())", "Cat(fraction, 1)"),
-    Mutant(_EDGE, "finite & product,", "finite,"),
+    Mutant(_PARTS, "Cat(field[0] | ~normal, field[1:])", "field"),
+    Mutant(_PARTS, "Cat(fraction, normal)", "Cat(fraction, 1)"),
+    Mutant(_EDGE, "parts.finite & product,", "parts.finite,"),
     Mutant(_EDGE, "token.drain & ~token.valid", "token.drain"),
     Mutant(_EDGE, "address.eq(Mux(is_product,", "address.eq(Mux(was_product,"),
 )
 _COARSE = Mutant(_EDGE, "fine << Cat(*[0] * fine_bits, coarse)", "fine << Cat(*[0] * fine_bits, coarse[1:])")
-_TOP = Mutant(_EDGE, "top & fraction.all(), None", "top, None")
-_NAN = Mutant(_EDGE, "nan & product,", "nan,")
+_TOP = Mutant(_PARTS, "nan, inf = top & fraction.all()", "nan, inf = top")
+_NAN = Mutant(_EDGE, "parts.nan & product,", "parts.nan,")
 _SLOT_MUTANTS = (
     Mutant(_EDGE, "& was_product &", "&"),
     Mutant(_EDGE, "word == self.slot.address", "address == self.slot.address[:-1]"),

@@ -197,9 +197,9 @@ def activate_script(kind: int) -> Script:
     return p.script()
 
 
-_FP32, _ACTIVATION = "hw/fp32.py", "hw/activation.py"
-_SUBNORMAL = Mutant(_FP32, "field[0] | ~normal", "field[0]")
-_HIDDEN = Mutant(_FP32, "Cat(fraction, normal)", "Cat(fraction, Const(1, 1))")
+_FP32, _ACTIVATION, _PARTS = "hw/fp32.py", "hw/activation.py", "hw/parts.py"
+_SUBNORMAL = Mutant(_PARTS, "field[0] | ~normal", "field[0]")
+_HIDDEN = Mutant(_PARTS, "Cat(fraction, normal)", "Cat(fraction, Const(1, 1))")
 _CARRY = Mutant(_FP32, "total[27] & ~drop_carry", "total[27]")
 _ADD_NEAR = (
     _CARRY,

@@ -290,11 +290,11 @@ def wrap_script(name: str, weight_bits: int) -> Script:
 
 _EDGE = "hw/row_edge.py"
 _NEGATION = Mutant(_EDGE, "self.x.eq(ones + sign_3)", "self.x.eq(ones)")
-_SUBNORMAL = Mutant(_EDGE, "Mux(field.any(), field - 1, 0)", "field - 1")
+_SUBNORMAL = Mutant("hw/parts.py", "Cat(field[0] | ~normal, field[1:])", "field")
 _EDGE_MUTANTS = {
     0: (Mutant(_EDGE, "self.x.eq(third.as_signed())", "self.x.eq(second.as_signed())"),),
-    1: (_NEGATION, _SUBNORMAL, Mutant(_EDGE, "nan = top & fraction.all()", "nan = top")),
-    3: (_NEGATION, _SUBNORMAL, Mutant(_EDGE, "special_1.negative.eq(sign)", "special_1.negative.eq(0)")),
+    1: (_NEGATION, _SUBNORMAL, Mutant("hw/parts.py", "nan, inf = top & fraction.all()", "nan, inf = top")),
+    3: (_NEGATION, _SUBNORMAL, Mutant(_EDGE, "special_1.negative.eq(parts.sign)", "special_1.negative.eq(0)")),
 }
 _PE = "hw/pe.py"
 _PE_MUTANTS = (

@@ -70,7 +70,7 @@ _ROUND = (
     Mutant("hw/rounding.py", "self.aligned[1] & (self.aligned[0] | kept[0])", "self.aligned[1] & self.aligned[0]"),
     Mutant("hw/rounding.py", "Cat(value[: last + 1].any(), value[last + 1 :]", "Cat(value[last], value[last + 1 :]"),
 )
-_EDGE = (Mutant("hw/row_edge.py", "Mux(field.any(), field - 1, 0)", "field - 1"),)
+_EDGE = (Mutant("hw/parts.py", "Cat(field[0] | ~normal, field[1:])", "field"),)
 
 
 def second_proofs() -> list[Proof]:

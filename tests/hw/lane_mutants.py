@@ -43,8 +43,8 @@ MUTANTS = (
     Mutant("normalize.py", "value[:lost].any()", "value[lost - 1]"),
     Mutant("normalize.py", "~top.any() & left[level:].any()", "~top.any()"),
     # binary32
-    Mutant("fp32.py", "field[0] | ~normal", "field[0]"),
-    Mutant("fp32.py", "Cat(fraction, normal)", "Cat(fraction, Const(1, 1))"),
+    Mutant("parts.py", "field[0] | ~normal", "field[0]"),
+    Mutant("parts.py", "Cat(fraction, normal)", "Cat(fraction, Const(1, 1))"),
     Mutant("fp32.py", "(a.inf & b.zero) | (a.zero & b.inf)", "a.zero & b.inf"),
     Mutant("fp32.py", "a.inf & b.inf & (a.sign ^ b.sign)", "Const(0, 1)"),
     Mutant("fp32.py", "Mux(swap, b.sign, a.sign) & ~cancel", "Mux(swap, b.sign, a.sign)"),
