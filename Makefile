@@ -48,7 +48,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Setting up .venv, a few minutes: about 450 MB to download with a CPU build of torch, which your pip configuration decides;"
 	@echo "PyPI's own torch for Linux brings CUDA and makes it several GB (then: PIP_EXTRA_INDEX_URL of a CPU wheel index)."
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[train,speech,onnx,dev]'
+	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[train,speech,onnx,safetensors,dev]'
 	@touch $@
 
 clean:
