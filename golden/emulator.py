@@ -86,7 +86,9 @@ class Emulator:
         if not layer["to_stream"]:
             store(layer, codes, self.memories)
             return None
-        payload = result_payload(layer, codes)
+        return self._result(layer, sequence, result_payload(layer, codes))
+
+    def _result(self, layer: Layer, sequence: int, payload: bytes) -> bytes:
         # The header tells the length that the descriptor announced, the payload is what the layer makes.
         data = Header(Opcode.RESULT, sequence, 0, layer["result_bytes"]).encode() + payload
         return data + bytes(-len(data) % (self.config.stream_bits // 8))
@@ -197,9 +199,10 @@ class EmulatorTransport:
             )
         return TransferResult(received, self.cycle - start, np.array(clock.input_beats[first_beat:], np.int64), beats)
 
-    def _take(self, data: bytes, beats: int) -> None:
+    def _take(self, data: bytes, beats: int) -> Outcome:
         outcome = self.emulator.decode(data)
         counters = self._clock.take(outcome, beats)
         answer = self.emulator.execute(outcome, counters)
         if answer is not None:
             self._answers.append((self._clock.answer_ends[-1], answer))
+        return outcome

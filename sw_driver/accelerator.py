@@ -1,6 +1,6 @@
 """The accelerator as a Python object: matrix products and programs over any `Transport`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Literal
@@ -53,6 +53,8 @@ class Accelerator:
         Cycles of all transfers of the last run; 0 where the transport has no clock.
     counters : dict of str to int
         What the counters of the status reply advanced by during the last run.
+    observe : callable or None
+        Called with every packet before it is sent.
 
     Raises
     ------
@@ -67,6 +69,7 @@ class Accelerator:
         self.last_result: TransferResult | None = None
         self.last_cycles = 0
         self.counters: dict[str, int] = {}
+        self.observe: Callable[[Send], None] | None = None
         self._sequence = 0
         self._check_hardware()
 
@@ -220,6 +223,8 @@ class Accelerator:
             # The run's first packet clears the sticky state that an earlier run left; its reply is where counting begins.
             clear = send.opcode == Opcode.STATUS and not packets and self.last_result is None
             labels[self._sequence] = send
+            if self.observe is not None:
+                self.observe(send)
             flags = int(HeaderFlag.CLEAR) if clear else 0
             header = Header(send.opcode, self._sequence, send.address, len(send.payload), flags)
             packets.append(packet(header, send.payload, self.config.stream_bits))

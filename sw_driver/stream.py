@@ -36,11 +36,13 @@ class Send:
     label: str
     """What it is, for messages."""
     answer: Answer | None = None
+    layer: str = ""
+    """The layer that it runs, or that it alone is loaded for."""
 
 
-def load(block: Block) -> Send:
-    """The packet of a block."""
-    return Send(block.opcode, block.address, block.payload, block.label)
+def load(block: Block, layer: str = "") -> Send:
+    """The packet of a block, that `layer` alone needs."""
+    return Send(block.opcode, block.address, block.payload, block.label, layer=layer)
 
 
 def batch(config: Config, recipe: Recipe, codes: Codes, *, upper: bool = False) -> Iterator[list[Send]]:
@@ -62,7 +64,7 @@ def batch(config: Config, recipe: Recipe, codes: Codes, *, upper: bool = False) 
         sends = [*constants, Send(Opcode.ACTIVATIONS, base, words, f"input {_rows(start, stop)}")]
         constants = []
         for step in recipe.steps:
-            sends += map(load, step.loads)
+            sends += [load(block, step.layer) for block in step.loads]
             if step.each:
                 sends += [_layer(config, step, row, row + 1, base, row - start) for row in range(start, stop)]
             else:
@@ -93,7 +95,7 @@ def _layer(config: Config, step: Step, start: int, stop: int, base: int, place: 
     else:
         fields["output_address"] = moved(fields["output_address"], step.output_words)
     label = f"layer {step.layer}, channels {step.first}..{step.first + step.channels - 1}, {_rows(start, stop)}"
-    return Send(Opcode.LAYER, 0, encode_layer(fields), label, answer)
+    return Send(Opcode.LAYER, 0, encode_layer(fields), label, answer, step.layer)
 
 
 def put(config: Config, answer: Answer, payload: bytes, into: Codes) -> None:

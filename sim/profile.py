@@ -1,0 +1,239 @@
+"""Where a program's cycles go: exact cycles, stalls by cause, utilization and stream bytes of every layer, without running it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden.clock import ClockTransport, LayerRecord
+from shiftforge.config import Config, ceil_div
+from shiftforge.errors import InputError
+from shiftforge.packets import HEADER_BYTES, STATUS_BYTES, MemoryPort, Opcode, memory_ports
+from shiftforge.program import Program
+from sim.backends import stall_patterns
+from sw_driver.accelerator import Accelerator
+from sw_driver.layout import storage_dtype
+from sw_driver.stream import Send
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """One layer in one run of a program.
+
+    Parameters
+    ----------
+    layer : str
+    runs : int
+        LAYER packets.
+    lead : int
+        Cycles before it in which no layer runs: its packets are still coming.
+    cycles : int
+        From its start to its last result, loads in between included.
+    slots : int
+        Cycles in which the array takes products.
+    stall_load, stall_drain : int
+        Cycles between its own packets in which no layer runs; cycles in which a tile waits for a drain buffer or its banks.
+    stall_output : int
+        Cycles in which the sink did not take a beat that was offered. They may fall together with others.
+    macs : int
+        Products that the network asks for: no padding, no other group's, each term of a sum counted.
+    bytes_in, bytes_out : int
+        On the streams, headers and padding included: what it alone needs (its input if it comes from the host, weights that are
+        loaded for it, descriptors), and its results.
+    """
+
+    layer: str
+    runs: int = 0
+    lead: int = 0
+    cycles: int = 0
+    slots: int = 0
+    stall_load: int = 0
+    stall_drain: int = 0
+    stall_output: int = 0
+    macs: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    @property
+    def rest(self) -> int:
+        """Cycles that are neither products nor stalls: the pipeline fills and empties, and banked sums are read out."""
+        return self.cycles - self.slots - self.stall_load - self.stall_drain
+
+    def utilization(self, config: Config) -> float:
+        """Useful products per cycle and element, 0..1."""
+        return self.macs / (self.cycles * config.rows * config.cols) if self.cycles else 0.0
+
+
+@dataclass(frozen=True)
+class MemoryMark:
+    """How full a memory gets: words used of the fuller half, and words of a half."""
+
+    memory: str
+    used: int
+    half: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A run of a program.
+
+    Parameters
+    ----------
+    batch : int
+    cycles : int
+        From the first beat in to the last beat out, as `Accelerator.last_cycles` counts them.
+    layers : tuple of LayerProfile
+        In the order in which they first run.
+    setup_bytes : int
+        Stream bytes that belong to no layer: configuration, constants that are loaded once, status requests.
+    status_bytes : int
+        Bytes of status replies.
+    marks : tuple of MemoryMark
+    """
+
+    batch: int
+    cycles: int
+    layers: tuple[LayerProfile, ...]
+    setup_bytes: int
+    status_bytes: int
+    marks: tuple[MemoryMark, ...]
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def tail(self) -> int:
+        """Cycles after the last layer: the status reply."""
+        return self.cycles - sum(layer.lead + layer.cycles for layer in self.layers)
+
+    def utilization(self, config: Config) -> float:
+        """Of the whole run, loading included."""
+        return self.macs / (self.cycles * config.rows * config.cols)
+
+
+def profile(program: Program, batch: int = 1, *, stalls: int | None = None) -> Profile:
+    """The cycles of one run of a batch, from a reset machine; equal to the gateware's, for any data.
+
+    Parameters
+    ----------
+    batch : int
+        Examples, at least 1.
+    stalls : int or None
+        Seed of random pauses on both streams, as for `sim.backends.open_transport`.
+
+    Raises
+    ------
+    InputError
+        When the batch is no batch.
+    NotBuiltError
+        When the machine of this version does not run the program.
+    """
+    if batch < 1:
+        raise InputError(f"the batch must be at least 1, not {batch!r}")
+    config, recipe = program.config, program.recipe
+    input_valid, output_ready = stall_patterns(stalls)
+    clock = ClockTransport(config, input_valid=input_valid, output_ready=output_ready)
+    accelerator, sent = Accelerator(clock, config), _Sent(config)
+    accelerator.observe = sent.take
+    accelerator.run_codes(program, np.zeros((batch, recipe.features), storage_dtype(config.activation)))
+    macs = {line.name: line.macs * line.pixels * batch for line in program.report}
+    return Profile(
+        batch,
+        accelerator.last_cycles,
+        tuple(_layers(sent, clock.layers, macs)),
+        sent.setup_bytes,
+        sent.status_bytes,
+        tuple(_marks(config, sent.extents, clock.layers)),
+    )
+
+
+class _Sent:
+    """What the driver sent, as `Accelerator.observe` sees it.
+
+    Members
+    -------
+    runs : list of str
+        The layer of every LAYER packet.
+    bytes_in : Counter
+        By layer.
+    extents : list of (opcode, address, words)
+        Of every memory packet.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.runs: list[str] = []
+        self.bytes_in: Counter[str] = Counter()
+        self.extents: list[tuple[Opcode, int, int]] = []
+        self.setup_bytes = self.status_bytes = 0
+        self._beat = config.stream_bits // 8
+        self._strides = {port.opcode: port.stride_bits // 8 for port in memory_ports(config)}
+        self._input = 0  # bytes of activations that the next layer is the first to read
+
+    def take(self, send: Send) -> None:
+        size = self._size(len(send.payload))
+        if send.opcode in self._strides:
+            self.extents.append((send.opcode, send.address, len(send.payload) // self._strides[send.opcode]))
+        if send.opcode == Opcode.ACTIVATIONS:
+            self._input += size
+        elif send.layer:
+            self.bytes_in[send.layer] += size
+        else:
+            self.setup_bytes += size
+        if send.opcode == Opcode.LAYER:
+            self.runs.append(send.layer)
+            self.bytes_in[send.layer] += self._input
+            self._input = 0
+        elif send.opcode == Opcode.STATUS:
+            self.status_bytes += self._size(STATUS_BYTES)
+
+    def _size(self, payload: int) -> int:
+        return HEADER_BYTES + ceil_div(payload, self._beat) * self._beat
+
+
+def _layers(sent: _Sent, records: Sequence[LayerRecord], macs: dict[str, int]) -> Iterator[LayerProfile]:
+    sums = {name: Counter[str]() for name in sent.runs}
+    idle_from, before = 0, ""
+    for name, record in zip(sent.runs, records, strict=True):
+        time, total = record.time, sums[name]
+        gap = time.start - idle_from
+        inside = gap if name == before else 0
+        total.update(
+            runs=1,
+            lead=gap - inside,
+            cycles=inside + time.busy,
+            slots=time.slots,
+            stall_load=inside,
+            stall_drain=time.stall_drain,
+            stall_output=time.stall_output,
+            bytes_out=record.answer_bytes,
+        )
+        idle_from, before = time.done + 1, name
+    for name, total in sums.items():
+        yield LayerProfile(name, **total, macs=macs.get(name, 0), bytes_in=sent.bytes_in[name])
+
+
+def _marks(
+    config: Config, loads: Sequence[tuple[Opcode, int, int]], records: Sequence[LayerRecord]
+) -> Iterator[MemoryMark]:
+    written = [
+        (Opcode.ACTIVATIONS, record.layer["output_address"], _output_words(record, config))
+        for record in records
+        if not record.layer["to_stream"]
+    ]
+    for port in memory_ports(config):
+        ends = [_end(port, address, words) for opcode, address, words in [*loads, *written] if opcode == port.opcode]
+        yield MemoryMark(port.opcode.name.lower(), max(ends, default=0), port.half)
+
+
+def _end(port: MemoryPort, address: int, words: int) -> int:
+    """One past the last word used, counted from the beginning of its half."""
+    return min(address % port.half + words, port.half)
+
+
+def _output_words(record: LayerRecord, config: Config) -> int:
+    """Words from a layer's first result to its last."""
+    layer = record.layer
+    last_pixel = ceil_div(layer["output_bank"] + layer.channels, config.rows)
+    return (layer["pixels"] - 1) * layer["output_stride"] + last_pixel
