@@ -63,19 +63,18 @@ class PatchWalk(wiring.Component):
         m = Module()
         layer = self.layer
         position = data.StructLayout({"x": COORDINATE_BITS, "y": COORDINATE_BITS, "address": len(self.address)})
-        column = 16  # of the output row
+        # A counter carries whether it is at its last value, found one step ahead: no comparison stands before an addition.
+        column = data.StructLayout({"count": 16, "last": 1})  # of the output row
 
         # What a comparison is with, and the layer's first pixel; the descriptor stands long before `start`.
-        in_rows, in_image = Signal(), Signal()
-        last_column, last_word, last_tap, last_row = Signal(column), Signal(16), Signal(8), Signal(8)
-        origin = Signal(position)
+        in_image = Signal()
+        row_start, origin = Signal(column), Signal(position)
+        in_rows, last_column = Signal(), Signal(16)
         m.d.sync += [
             in_rows.eq(layer.output_width != 0),
             in_image.eq(layer.input_width != 0),
-            last_column.eq(layer.output_width - 1),
-            last_word.eq(layer.tap_words - 1),
-            last_tap.eq(layer.kernel_w - 1),
-            last_row.eq(layer.kernel_h - 1),
+            last_column.eq(layer.output_width - 2),
+            row_start.last.eq(layer.output_width == 1),
             origin.x.eq(-layer.pad_left),
             origin.y.eq(-layer.pad_top),
             origin.address.eq(layer.input_address),
@@ -86,22 +85,26 @@ class PatchWalk(wiring.Component):
         first, first_column = Signal(position), Signal(column)  # the tile's first pixel
         after, after_column = Signal(position), Signal(column)  # the next tile's
         row_x = Signal(COORDINATE_BITS)  # column 0 of the output, moved by the tap
-        word, tap, tap_row, first_block = Signal(16), Signal(8), Signal(8), Signal()
+        first_block = Signal()
 
         # ---- from pixel to pixel
-        row_end = in_rows & (here == last_column)
+        row_end = here.last
         next_pixel, next_column = Signal(position), Signal(column)
         m.d.comb += [
-            next_column.eq(Mux(row_end, 0, here + 1)),
+            next_column.count.eq(Mux(row_end, 0, here.count + 1)),
+            next_column.last.eq(Mux(row_end, row_start.last, in_rows & (here.count == last_column))),
             next_pixel.x.eq(Mux(row_end, row_x, walk.x + layer.stride_x)),
             next_pixel.y.eq(walk.y + Mux(row_end, layer.stride_y, 0)),
             next_pixel.address.eq(walk.address + Mux(row_end, layer.row_step, layer.input_stride)),
         ]
 
-        # ---- from block to block
-        tap_end = word == last_word
-        taps_end = tap_end & (tap == last_tap)
-        patch_end = taps_end & (tap_row == last_row)
+        # ---- from block to block: words within a tap, taps within a row of them, rows within the patch
+        entering, next_block = Signal(), Signal()
+        ends: list[Value] = []
+        for name, size in (("word", layer.tap_words), ("tap", layer.kernel_w), ("tap_row", layer.kernel_h)):
+            last = _count(m, name, size, Cat(next_block, *ends).all(), entering)
+            ends.append(last)
+        tap_end, taps_end, patch_end = ends[0], ends[0] & ends[1], ends[0] & ends[1] & ends[2]
         next_base, next_row_x = Signal(position), Signal(COORDINATE_BITS)
         words = Mux(taps_end, layer.tap_row_step, Mux(tap_end, layer.tap_step, 1))
         columns = Mux(tap_end, layer.dilation_x, 0)
@@ -112,32 +115,29 @@ class PatchWalk(wiring.Component):
             next_row_x.eq(Mux(taps_end, origin.x, row_x + columns)),
         ]
 
-        def enter_tile(pixel: Value, pixel_column: Value | int) -> None:
+        def enter_tile(pixel: Value, pixel_column: Value) -> None:
+            m.d.comb += entering.eq(1)
             m.d.sync += [signal.eq(pixel) for signal in (walk, base, first)]
             m.d.sync += [here.eq(pixel_column), first_column.eq(pixel_column)]
-            m.d.sync += [row_x.eq(origin.x), word.eq(0), tap.eq(0), tap_row.eq(0), first_block.eq(1)]
+            m.d.sync += [row_x.eq(origin.x), first_block.eq(1)]
 
         with m.If(self.start):
-            enter_tile(origin, 0)
+            enter_tile(origin, row_start)
         with m.Elif(self.step):
             with m.If(self.last_phase):
                 with m.If(first_block):
                     m.d.sync += [after.eq(next_pixel), after_column.eq(next_column)]
+                m.d.comb += next_block.eq(1)
                 m.d.sync += [
                     first_block.eq(0),
-                    word.eq(Mux(tap_end, 0, word + 1)),
                     row_x.eq(next_row_x),
                     base.eq(next_base),
                     walk.eq(next_base),
                     here.eq(first_column),
                 ]
-                with m.If(tap_end):
-                    m.d.sync += tap.eq(Mux(taps_end, 0, tap + 1))
-                with m.If(taps_end):
-                    m.d.sync += tap_row.eq(Mux(patch_end, 0, tap_row + 1))
                 with m.If(self.last_block):
                     with m.If(self.last_pixels):
-                        enter_tile(origin, 0)
+                        enter_tile(origin, row_start)
                     with m.Elif(first_block):
                         enter_tile(next_pixel, next_column)
                     with m.Else():
@@ -152,3 +152,15 @@ class PatchWalk(wiring.Component):
             self.tail.eq(tap_end | self.last_block),
         ]
         return m
+
+
+def _count(m: Module, name: str, size: Value, step: Value, restart: Value) -> Signal:
+    """Count `size` steps (0: all that its bits hold), over and over, from `restart` on; high while the count is at its last."""
+    count, last = Signal(len(size), name=name), Signal(name=f"last_{name}")
+    only, before_last = Signal(name=f"only_{name}"), Signal(len(size), name=f"before_last_{name}")
+    m.d.sync += [only.eq(size == 1), before_last.eq(size - 2)]
+    with m.If(restart):
+        m.d.sync += [count.eq(0), last.eq(only)]
+    with m.Elif(step):
+        m.d.sync += [count.eq(Mux(last, 0, count + 1)), last.eq(Mux(last, only, count == before_last))]
+    return last
