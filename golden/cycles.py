@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.decoder import Decoder, Layer, Outcome, check_beats
-from golden.schedule import Next, Output, at_once, run_layer
+from golden.schedule import Next, Output, Writes, at_once, run_layer
 from shiftforge import timing
 from shiftforge.config import Config, ceil_div
 from shiftforge.packets import HEADER_BYTES, STATUS_BYTES, MemoryPort, Opcode, memory_ports
@@ -115,6 +115,7 @@ class CycleModel:
         self._free = start  # the source may offer its next beat from this cycle on
         self._idle = 0  # no layer runs and the output is empty from this cycle on
         self._layer: Layer | None = None  # the last one started
+        self._writes = Writes()  # of that layer
 
     def offer_from(self, cycle: int) -> None:
         """The source offers nothing before this cycle: a new transfer begins."""
@@ -180,42 +181,50 @@ class CycleModel:
     def _load(self, port: MemoryPort, address: int, length: int, left: int, wanted: int) -> None:
         """A memory packet: beats into words, one word or one beat per cycle, whichever is scarcer.
 
-        A layer that stays on chip uses both halves of the activations, so its writes never meet a packet's.
+        A word waits while the layer that runs writes the same memory (into another page).
         """
         if self._uses(port, address):
             self._now = max(self._now, self._idle)
         stride = port.stride_bits // 8
         words = max(1, self._beat // stride)  # that a beat completes, at most
+        last_words = max(1, length // stride - (wanted - 1) * words)
+        beats = max(1, stride // self._beat)  # that complete a word
+        held = port.opcode == Opcode.ACTIVATIONS and self._now < self._idle and len(self._writes) > 0
         ready = self._now + 1
-        cycle = ready
+        cycle = written = ready
         count = min(left, wanted)
-        if self._offered is at_once and count > 1:  # all but the last, which come without a pause
+        if self._offered is at_once and count > 1 and not held:  # all but the last, which come without a pause
             cycle = self._accept(ready)
             self.input_beats.extend(range(cycle + words, cycle + (count - 1) * words, words))
             cycle += (count - 2) * words
             self._free, ready, count = cycle + 1, cycle + words, 1
-        for _ in range(count):
+        for beats_left in range(wanted - min(left, wanted) + count, wanted - min(left, wanted), -1):
             cycle = self._accept(ready)
-            ready = cycle + words  # the next beat comes with this one's last word
+            ready = written = cycle + (
+                words if beats_left > 1 else last_words
+            )  # the next beat comes with this one's last word
+            if held and (beats_left - 1) % beats == 0:
+                for _ in range(ready - cycle):
+                    cycle = self._writes.free(cycle + 1)
+                ready = written = cycle
         if left == wanted:
-            last = max(1, length // stride - (wanted - 1) * words)  # the words of the last beat
-            self._now = cycle + last + 2
+            self._now = written + 2
         else:
             self._now = cycle + 1
             self._drain(left - wanted)
 
     def _uses(self, port: MemoryPort, address: int) -> bool:
-        """Whether the layer that was started last uses that half; whether it still runs, `_idle` says."""
+        """Whether the layer that was started last uses that page; whether it still runs, `_idle` says."""
         layer = self._layer
         if layer is None:
             return False
         if port.opcode == Opcode.WEIGHTS:
-            used = [layer["weight_address"]]
+            used = [] if layer["pool_kind"] else [layer["weight_address"]]
         elif port.opcode == Opcode.PARAMETERS:
             used = [layer["parameter_address"]] if layer["post"] else []
         else:
-            used = [layer["input_address"]] + ([] if layer["to_stream"] else [layer["output_address"]])
-        return any((other >= port.half) == (address >= port.half) for other in used)
+            used = layer.activation_operands + ([] if layer["to_stream"] else [layer["output_address"]])
+        return any(other // port.page == address // port.page for other in used)
 
     # ---- layers and replies
 
@@ -224,6 +233,7 @@ class CycleModel:
         run = run_layer(layer, start, self.output)
         self.layers.append(LayerTime(start, run.done, run.slots, run.stall_drain, self.output.stall - stalled))
         self._layer = layer
+        self._writes = run.writes
         self._idle = run.done + 1
         self.busy_cycles += run.done - start + 1
         self.slots += run.slots

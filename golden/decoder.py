@@ -10,6 +10,7 @@ from shiftforge.packets import (
     LAYER_BYTES,
     LAYER_FIELDS,
     MAGIC,
+    MAX_POOL_WORDS,
     Header,
     HeaderFlag,
     Opcode,
@@ -63,8 +64,8 @@ def _header_error(config: Config, magic: int, header: Header) -> Error:
             count, rest = divmod(header.length, port.stride_bits // 8)
             if rest or not count:
                 return Error.LENGTH
-            offset = header.address % port.half
-            if header.address >= port.words or offset + count > port.half:
+            offset = header.address % port.page
+            if header.address >= port.words or offset + count > port.page:
                 return Error.ADDRESS
             return Error(0)
     return Error.OPCODE
@@ -125,6 +126,11 @@ class Layer:
         return self["pixels"] * ((self["n_tiles"] - 1) * full + last)
 
     @property
+    def activation_operands(self) -> list[int]:
+        """First words of what it reads of the activation memory: the input, the residual."""
+        return [self["input_address"], *([self["residual_address"]] if self["residual"] else [])]
+
+    @property
     def activation(self) -> Activation:
         kind = ACTIVATION_KINDS[self["act_kind"]]
         if kind == "clamp":
@@ -135,7 +141,7 @@ class Layer:
 def layer_error(config: Config, payload: bytes) -> tuple[Layer, Error]:
     """The descriptor, and DESCRIPTOR or UNSUPPORTED when it must not run; the commit bits are the emulator's to check."""
     layer = Layer(decode_layer(payload), config)
-    if any(field.fixed is not None and layer[field.name] != field.fixed for field in LAYER_FIELDS):
+    if any(field.fixed(config) and layer[field.name] != 0 for field in LAYER_FIELDS):
         return layer, Error.UNSUPPORTED
     if _out_of_range(config, layer):
         return layer, Error.DESCRIPTOR
@@ -144,26 +150,33 @@ def layer_error(config: Config, payload: bytes) -> tuple[Layer, Error]:
 
 def _out_of_range(config: Config, layer: Layer) -> bool:
     weights, parameters, activations = memory_ports(config)
+    maximum = bool(layer["pool_kind"])
+    k = layer["k_words"] <= MAX_POOL_WORDS if maximum else layer.k <= config.max_k
     sizes = (
         layer["pixels"] >= 1,
-        1 <= layer["k_words"] <= config.max_k_words,
+        layer["k_words"] >= 1,
         1 <= layer["k_tail"] <= config.rows,
-        layer.k <= config.max_k,
+        k,
         layer["n_tiles"] >= 1,
         1 <= layer["n_tail"] <= config.cols,
         layer["output_bank"] < config.rows,
+        layer["residual_bank"] < config.rows,
     )
     addresses = (
         layer["weight_address"] < weights.words,
         layer["parameter_address"] < parameters.words,
         layer["input_address"] < activations.words,
         layer["output_address"] < activations.words,
+        layer["residual_address"] < activations.words,
     )
-    in_place = (
-        not layer["to_stream"]
-        and layer["input_address"] // activations.half == layer["output_address"] // activations.half
+    output_page = layer["output_address"] // activations.page
+    read = [address // activations.page for address in layer.activation_operands]
+    in_place = not layer["to_stream"] and output_page in read
+    alone = maximum and (
+        layer["k_tail"] != config.rows or any(layer[name] for name in ("output_bank", "to_stream", "post", "residual"))
     )
-    return not all(sizes) or not all(addresses) or in_place or _bad_clamp(layer)
+    unscaled = layer["residual"] and not layer["post"]
+    return not all(sizes) or not all(addresses) or bool(in_place or alone or unscaled) or _bad_clamp(layer)
 
 
 def _bad_clamp(layer: Layer) -> bool:
@@ -197,8 +210,8 @@ class Decoder:
 
     Members
     -------
-    committed : {opcode: [bool, bool]}
-        Per memory and half (address MSB): a complete packet or layer filled it, and no packet error came since.
+    committed : {opcode: list of bool}
+        Per memory and page: a complete packet or layer filled it, and no packet error came since.
     errors, error_sequence, packets, configured
         What a status reply shows.
     """
@@ -213,11 +226,11 @@ class Decoder:
         self._clear_commits()
 
     def _clear_commits(self) -> None:
-        self.committed: dict[int, list[bool]] = {opcode: [False, False] for opcode in self._ports}
+        self.committed: dict[int, list[bool]] = {opcode: [False] * port.pages for opcode, port in self._ports.items()}
 
-    def half(self, opcode: int, address: int) -> int:
-        """The half that a word address of a memory lies in."""
-        return int(address >= self._ports[opcode].half)
+    def page(self, opcode: int, address: int) -> int:
+        """The page that a word address of a memory lies in."""
+        return address // self._ports[opcode].page
 
     def take(self, data: bytes) -> Outcome:
         """Take one packet of whole beats. A layer that it starts counts as finished at once."""
@@ -225,7 +238,7 @@ class Decoder:
         error, layer = got.error, None
         opcode, address = got.header.opcode, got.header.address
         if not error and opcode in self._ports:
-            self.committed[opcode][self.half(opcode, address)] = True
+            self.committed[opcode][self.page(opcode, address)] = True
         elif not error and opcode == Opcode.CONFIG:
             self.configured = int.from_bytes(got.payload, "little") == self.config.hash
             error = Error(0) if self.configured else Error.HASH
@@ -234,7 +247,7 @@ class Decoder:
             if error:
                 layer = None
             elif not layer["to_stream"]:
-                self.committed[Opcode.ACTIVATIONS][self.half(Opcode.ACTIVATIONS, layer["output_address"])] = True
+                self.committed[Opcode.ACTIVATIONS][self.page(Opcode.ACTIVATIONS, layer["output_address"])] = True
         if error:
             if not self.errors:
                 self.error_sequence = got.header.sequence
@@ -254,9 +267,11 @@ class Decoder:
         layer, error = layer_error(self.config, payload)
         if not self.configured:
             return layer, Error.NOT_CONFIGURED
-        operands = [(Opcode.ACTIVATIONS, layer["input_address"]), (Opcode.WEIGHTS, layer["weight_address"])]
+        operands = [(Opcode.ACTIVATIONS, address) for address in layer.activation_operands]
+        if not layer["pool_kind"]:
+            operands.append((Opcode.WEIGHTS, layer["weight_address"]))
         if layer["post"]:
             operands.append((Opcode.PARAMETERS, layer["parameter_address"]))
-        if not error and not all(self.committed[opcode][self.half(opcode, address)] for opcode, address in operands):
+        if not error and not all(self.committed[opcode][self.page(opcode, address)] for opcode, address in operands):
             error = Error.UNCOMMITTED
         return layer, error

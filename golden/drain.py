@@ -39,8 +39,17 @@ def _parameters(layer: Layer, memories: Memories) -> tuple[Float32Array, Float32
     return values[0], values[1]
 
 
+def _residual(layer: Layer, memories: Memories, start: int, stop: int) -> Codes:
+    """The elements (stop - start, N) that are added to the results of these pixels."""
+    words, banks = _elements(layer, memories, "residual", start, stop, 0, layer.channels)
+    return memories.activations.elements[words, banks]
+
+
 def compute(layer: Layer, memories: Memories) -> tuple[Codes, Flags]:
-    """The layer's results (pixels, channels) as codes of the format that they leave in, and the flags they raised."""
+    """The layer's results (pixels, channels) as codes of the format that they leave in, and the flags they raised.
+
+    Not for a maximum: that is `golden.pool.maximum`.
+    """
     config = layer.config
     fmt = config.output if layer["to_stream"] else config.activation
     overflow: Overflow = "saturate" if layer["saturate"] else "inf"
@@ -64,6 +73,9 @@ def compute(layer: Layer, memories: Memories) -> tuple[Codes, Flags]:
                 activation=layer.activation,
                 output=fmt,
                 overflow=overflow,
+                residual=_residual(layer, memories, start, stop) if layer["residual"] else None,
+                residual_format=config.activation,
+                residual_scale=_fp32(layer["residual_scale"]),
             )
         else:
             part, raised = round_sums(sums, fmt, exponent_bias=layer["exponent_bias"], overflow=overflow)
@@ -90,12 +102,22 @@ def _wire(fmt: Format) -> np.dtype[np.generic]:
 
 def store(layer: Layer, codes: Codes, memories: Memories) -> None:
     """Write results as activation words; the other elements of a word that is partly written keep their contents."""
-    rows, cols = layer.config.rows, layer.config.cols
-    pixel = np.arange(layer["pixels"])[:, None]
     for tile in range(layer["n_tiles"]):  # where regions overlap, the later write wins, as in the machine
-        first = tile * cols
-        channel = layer["output_bank"] + first + np.arange(layer.tile_channels(tile))
-        words = memories.activations.words(
-            layer["output_address"], pixel * layer["output_stride"] + channel[None, :] // rows
-        )
-        memories.activations.elements[words, channel % rows] = codes[:, first : first + layer.tile_channels(tile)]
+        first = tile * layer.config.cols
+        count = layer.tile_channels(tile)
+        words, banks = _elements(layer, memories, "output", 0, layer["pixels"], first, count)
+        memories.activations.elements[words, banks] = codes[:, first : first + count]
+
+
+def _elements(
+    layer: Layer, memories: Memories, tensor: str, start: int, stop: int, first: int, count: int
+) -> tuple[IntArray, IntArray]:
+    """Words (pixels, channels) and elements (channels,) of a tensor, ``output`` or ``residual``: channels from ``first`` on."""
+    pixel = np.arange(start, stop)[:, None]
+    channel = layer[f"{tensor}_bank"] + first + np.arange(count)
+    offsets = pixel * layer[f"{tensor}_stride"] + channel[None, :] // layer.config.rows
+    return memories.activations.words(layer[f"{tensor}_address"], offsets), channel % layer.config.rows
+
+
+def _fp32(bits: int) -> float:
+    return float(np.array(bits, np.uint32).view(np.float32))

@@ -11,6 +11,7 @@ from golden.cycles import CycleModel
 from golden.decoder import Decoder, Layer, Outcome, Received, check_beats
 from golden.drain import compute, result_payload, store
 from golden.memory import Memories
+from golden.pool import maximum
 from golden.rounding import Flags
 from shiftforge.config import Config
 from shiftforge.errors import DeviceError, InputError
@@ -81,6 +82,9 @@ class Emulator:
         return None
 
     def _run(self, layer: Layer, sequence: int) -> bytes | None:
+        if layer["pool_kind"]:
+            maximum(layer, self.memories)
+            return None
         codes, flags = compute(layer, self.memories)
         self.flags |= _flag_bits(flags)
         if not layer["to_stream"]:

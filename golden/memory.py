@@ -1,4 +1,4 @@
-"""The three memories of the machine, element by element, with their halves."""
+"""The three memories of the machine, element by element, with their pages."""
 
 from dataclasses import dataclass
 
@@ -32,9 +32,9 @@ class Memory:
     element_bits: int
 
     def words(self, base: int, offsets: npt.ArrayLike) -> IntArray:
-        """Word addresses ``base + offsets``, wrapped inside base's half: no layer can leave the half it starts in."""
-        low = self.port.half - 1
-        return (base & self.port.half) | ((base + np.asarray(offsets, dtype=np.int64)) & low)
+        """Word addresses ``base + offsets``, wrapped inside base's page: no layer can leave the page it starts in."""
+        low = self.port.page - 1
+        return (base & ~low) | ((base + np.asarray(offsets, dtype=np.int64)) & low)
 
     def load(self, address: int, data: bytes) -> None:
         """Write the whole words at the front of ``data`` (word stride as in a payload) from ``address`` on."""

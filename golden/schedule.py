@@ -5,6 +5,7 @@ by drain step. Tiles of the same size soon repeat the same pattern of cycles; fr
 which is exact because what comes depends on nothing but the differences that have recurred (`_Recurrence`).
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,36 @@ class Output:
         self.beats.extend(later.ravel().tolist())
 
 
+@dataclass
+class Writes:
+    """The cycles in which a layer writes the activation memory, as runs of cycles in order."""
+
+    _first: list[int] = field(default_factory=list)
+    _last: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def add(self, first: int, last: int) -> None:
+        """Every cycle from `first` to `last`, all after those before."""
+        self._first.append(first)
+        self._last.append(last)
+
+    def repeat(self, runs: int, times: int, delta: int) -> None:
+        """The last ``runs`` runs come ``times`` more times, ``delta`` cycles later each time."""
+        for cycles in (self._first, self._last):
+            last = np.array(cycles[len(cycles) - runs :], np.int64)
+            cycles.extend((delta * np.arange(1, times + 1)[:, np.newaxis] + last).ravel().tolist())
+
+    def free(self, cycle: int) -> int:
+        """The first cycle from the given one on in which the layer does not write."""
+        run = bisect_right(self._first, cycle) - 1
+        while 0 <= run < len(self._first) and self._first[run] <= cycle:
+            cycle = max(cycle, self._last[run] + 1)
+            run += 1
+        return cycle
+
+
 @dataclass(frozen=True)
 class LayerRun:
     """One layer's timeline.
@@ -78,11 +109,14 @@ class LayerRun:
         Cycle of the pulse that ends it; the machine is idle from the next one on.
     slots, stall_drain : int
         What the counters of these names count.
+    writes : Writes
+        When it writes the activation memory; with two pages no packet is written meanwhile, and nothing is noted.
     """
 
     done: int
     slots: int
     stall_drain: int
+    writes: Writes
 
 
 def drain_latency(config: Config) -> int:
@@ -266,20 +300,27 @@ def _later(cycles: Sequence[int], delta: int) -> deque[int]:
 
 def run_layer(layer: Layer, start: int, output: Output) -> LayerRun:
     """The timeline of a layer whose start pulse is in cycle ``start``; appends a RESULT packet's beats to ``output``."""
-    banked = layer.config.banked
-    engine = BankedEngine(layer, start, timing.wiped(layer.config)) if banked else AlignedEngine(layer, start)
-    done = _to_stream(layer, start, engine, output) if layer["to_stream"] else _on_chip(layer, engine)
-    return LayerRun(done, engine.tiles * layer["k_words"] * layer.config.rows, engine.stall)
+    config, writes = layer.config, Writes()
+    if layer["pool_kind"]:
+        return _maximum(layer, start, writes)
+    engine = BankedEngine(layer, start, timing.wiped(config)) if config.banked else AlignedEngine(layer, start)
+    done = _to_stream(layer, start, engine, output) if layer["to_stream"] else _on_chip(layer, engine, writes)
+    return LayerRun(done, engine.tiles * layer["k_words"] * config.rows, engine.stall, writes)
 
 
-def _on_chip(layer: Layer, engine: Engine) -> int:
+def _on_chip(layer: Layer, engine: Engine, writes: Writes) -> int:
+    to_memory = drain_latency(layer.config) + 1  # one cycle to write, one more to tell
+    noted = layer.config.activation_pages > 2
     end = 0
     for steps, count in _tile_runs(layer):
         recurrence = _Recurrence()
         tile = 0
         while tile < count:
-            end = max(engine.complete() + 1, end + 1) + steps - 1
+            first = max(engine.complete(), end) + 1
+            end = first + steps - 1
             engine.drained(end)
+            if noted:
+                writes.add(first + to_memory, end + to_memory)
             tile += 1
             key = tuple(cycle - end for cycle in engine.state())
             found = recurrence.period(tile, key, end, engine.stall, 0)
@@ -288,9 +329,30 @@ def _on_chip(layer: Layer, engine: Engine) -> int:
                 times = (count - tile) // period
                 engine.skip(times * period, times * delta)
                 engine.stall += times * stall
+                if noted:
+                    writes.repeat(period, times, delta)
                 end += times * delta
                 tile += times * period
-    return end + drain_latency(layer.config) + 2  # one cycle to write, one to tell
+    return end + to_memory + 1
+
+
+def _maximum(layer: Layer, start: int, writes: Writes) -> LayerRun:
+    """Tiles one after the other; a tile's words are written as its last block is read. Nothing is a product."""
+    config = layer.config
+    begin = max(start + 1, timing.wiped(config) if config.banked else 0)
+    whole, rest = divmod(layer["pixels"], config.rows)
+    tile = layer["k_words"] * config.rows
+    channel = (whole + (rest > 0)) * tile  # cycles of a channel word
+    if config.activation_pages > 2:
+        first = begin + tile - config.rows + timing.POOL
+        if whole:
+            writes.add(first, first + config.rows - 1)
+            writes.repeat(1, whole - 1, tile)
+        if rest:
+            writes.add(first + whole * tile, first + whole * tile + rest - 1)
+        writes.repeat(whole + (rest > 0), layer["n_tiles"] - 1, channel)
+    end = begin + layer["n_tiles"] * channel - 1  # the last word read
+    return LayerRun(end + timing.POOL + 1, 0, begin - (start + 1), writes)
 
 
 class _Stream:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from golden.codec import decode
 from golden.gemm import Conditions, FloatArray, exact_product, exact_type, limb_sums
+from golden.pool import codes_of_keys, order_keys
 from golden.rounding import Codes
 from golden.sums import BoolArray, Float64Array, Int64Array, Sums
 from shiftforge.formats import Format
@@ -148,24 +149,15 @@ def layer_sums(x_codes: Codes, layer: Layer, activation: Format) -> Sums:
     )
 
 
-def _keys(fmt: Format, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Integers in the order of the values: -0 just below +0, every NaN on top."""
-    if not fmt.is_float:
-        return codes - ((codes & fmt.sign_bit) << 1)
-    magnitude = codes & (fmt.sign_bit - 1)
-    keys = np.where(codes & fmt.sign_bit, -magnitude - 1, magnitude)
-    largest = fmt.inf if fmt.has_inf else fmt.max_finite
-    return np.where(magnitude > largest, fmt.nan, keys)
-
-
 def max_pool(x_codes: Codes, window: Window, fmt: Format) -> Codes:
-    """The largest code of every window and channel; NaN (the canonical one) if there is one, and +0 rather than -0."""
-    lowest = -(1 << fmt.bits)  # below every key: padding never wins
-    keys = _padded(_keys(fmt, x_codes.astype(np.int64)), window, lowest)
+    """The largest code of every window and channel; NaN (the canonical one) if there is one, and +0 rather than -0.
+
+    Padding takes no part, so a window of padding alone gives ``fmt.lowest``.
+    """
+    lowest = int(order_keys(fmt, np.array(fmt.lowest, x_codes.dtype)))
+    keys = _padded(order_keys(fmt, x_codes), window, lowest)
     sizes = window.sizes("max-pool", x_codes.shape[1:-1])
     best = np.full((x_codes.shape[0], *sizes, x_codes.shape[-1]), lowest, np.int64)
     for pixels in _shifted(keys, window, sizes):
         np.maximum(best, pixels, out=best)
-    if fmt.is_float:
-        best = np.where(best < 0, (-best - 1) | fmt.sign_bit, best)
-    return (best & ((1 << fmt.bits) - 1)).astype(x_codes.dtype)
+    return codes_of_keys(fmt, best)

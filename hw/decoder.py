@@ -4,7 +4,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layer import fixed_word, in_range, layer_layout, store_word
+from hw.layer import fixed_bits, in_range, layer_layout, store_word
 from hw.streams import input_stream_members
 from hw.unpacker import Unpacker
 from shiftforge.config import Config
@@ -67,7 +67,7 @@ class Decoder(wiring.Component):
                 "write_address": Out(range(widest)),
                 **{f"{name}_write": Out(1) for name in _NAMES},
                 **{f"{name}_data": Out(port.word_bits) for name, port in zip(_NAMES, self.ports, strict=True)},
-                "layer": Out(layer_layout()),
+                "layer": Out(layer_layout(config)),
                 "start": Out(1),
                 "sequence": Out(16),
                 "error_sequence": Out(16),
@@ -137,9 +137,9 @@ class Decoder(wiring.Component):
         ]
 
         # ---- memory packets
-        words_left = Signal(range(max(port.half for port in self.ports) + 1))
+        words_left = Signal(range(max(port.page for port in self.ports) + 1))
         # Longer packets are refused for their range, so their beats need not be counted.
-        longest = max(LAYER_BYTES, *(port.half * port.stride_bits // 8 for port in self.ports))
+        longest = max(LAYER_BYTES, *(port.page * port.stride_bits // 8 for port in self.ports))
         beats_left = Signal(range((longest >> beat_shift) + 2))
         kind = Signal(range(3))
         target_half = Signal()
@@ -164,7 +164,7 @@ class Decoder(wiring.Component):
 
         # ---- layer packets
         unsupported = Signal()
-        fixed = [fixed_word(i) for i in range(LAYER_WORDS)]
+        fixed = [fixed_bits(config, i) for i in range(LAYER_WORDS)]
 
         m.d.sync += self.start.eq(0)
         # A state says itself when it takes a beat, as tready does: through tready every path would be longer.
@@ -201,7 +201,7 @@ class Decoder(wiring.Component):
                                 kind.eq(i),
                                 words_left.eq(words),
                                 bad_length.eq((length == 0) | ((length & (stride - 1)) != 0)),
-                                bad_range.eq(beyond | (words[: half_bits + 1] + address[:half_bits] > port.half)),
+                                bad_range.eq(beyond | (words[: half_bits + 1] + address[:half_bits] > port.page)),
                                 target_half.eq(address[half_bits]),
                             ]
                     for other, size in ((Opcode.CONFIG, 4), (Opcode.LAYER, LAYER_BYTES), (Opcode.STATUS, 0)):
@@ -305,10 +305,9 @@ class Decoder(wiring.Component):
                                 for i in range(beat_words):
                                     number = beat * beat_words + i
                                     word = self.s_axis_tdata.word_select(i, 32)
-                                    m.d.sync += store_word(layer, number, word)
-                                    mask, value = fixed[number]
-                                    if mask:
-                                        with m.If((word & mask) != value):
+                                    m.d.sync += store_word(config, layer, number, word)
+                                    if fixed[number]:
+                                        with m.If((word & fixed[number]) != 0):
                                             m.d.sync += unsupported.eq(1)
                     payload("WEIGH")
                     with m.If((beats_left == 1) | self.s_axis_tlast | ~whole):

@@ -40,7 +40,7 @@ class Drain(wiring.Component):
         self.config, self.room = config, room
         super().__init__(
             {
-                "layer": In(layer_layout()),
+                "layer": In(layer_layout(config)),
                 "start": In(1),
                 "tile": In(1),
                 "taken": In(1),
@@ -121,7 +121,7 @@ class Writer(wiring.Component):
         self.config = config
         code = max(config.activation.bits, config.output.bits)
         members: dict[str, wiring.Member] = {
-            "layer": In(layer_layout()),
+            "layer": In(layer_layout(config)),
             "start": In(1),
             "step": In(1),
             "fifo_write": Out(1),

@@ -45,7 +45,7 @@ class Emitter(wiring.Component):
         super().__init__(
             {
                 **output_stream_members(config),
-                "layer": In(layer_layout()),
+                "layer": In(layer_layout(config)),
                 "sequence": In(16),
                 "result": In(1),
                 "status": In(1),

@@ -48,7 +48,7 @@ class Engine(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "layer": In(layer_layout()),
+                "layer": In(layer_layout(config)),
                 "start": In(1),
                 "tile_drained": In(1),
                 "address": Out(range(config.activation_words)),

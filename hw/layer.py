@@ -5,26 +5,27 @@ from amaranth.lib import data
 
 from shiftforge.activation import ACTIVATION_KINDS
 from shiftforge.config import Config
-from shiftforge.packets import LAYER_FIELDS, LAYER_WORDS
-
-HELD_FIELDS = tuple(field for field in LAYER_FIELDS if field.fixed is None)
-"""Fields with a register; the others must have their one value and are only checked."""
+from shiftforge.packets import LAYER_FIELDS, LAYER_WORDS, Field
 
 
-def layer_layout() -> data.StructLayout:
+def held_fields(config: Config) -> tuple[Field, ...]:
+    """Fields with a register; the others must be 0 and are only checked."""
+    return tuple(field for field in LAYER_FIELDS if not field.fixed(config))
+
+
+def layer_layout(config: Config) -> data.StructLayout:
     """One member per held field, under its name in `shiftforge.packets`."""
-    return data.StructLayout({f.name: signed(f.width) if f.signed else f.width for f in HELD_FIELDS})
+    return data.StructLayout({f.name: signed(f.width) if f.signed else f.width for f in held_fields(config)})
 
 
-def fixed_word(index: int) -> tuple[int, int]:
-    """(mask, value) of the bits of descriptor word `index` that must have one value."""
+def fixed_bits(config: Config, index: int) -> int:
+    """Mask of the bits of descriptor word `index` that must be 0."""
     assert 0 <= index < LAYER_WORDS
-    mask = value = 0
+    mask = 0
     for field in LAYER_FIELDS:
-        if field.word == index and field.fixed is not None:
+        if field.word == index and field.fixed(config):
             mask |= ((1 << field.width) - 1) << field.low
-            value |= field.fixed << field.low
-    return mask, value
+    return mask
 
 
 def _between(value: Value, low: int, high: int) -> Value:
@@ -70,10 +71,10 @@ def in_range(layer: data.View, config: Config) -> Value:
     return good
 
 
-def store_word(layer: Signal, index: int, word: Value) -> list[object]:
+def store_word(config: Config, layer: Signal, index: int, word: Value) -> list[object]:
     """Statements that take descriptor word `index` into the held fields."""
     statements: list[object] = []
-    for field in HELD_FIELDS:
+    for field in held_fields(config):
         if field.word == index:
             statements.append(layer[field.name].eq(word[field.low : field.low + field.width]))
     return statements

@@ -47,7 +47,7 @@ class PatchWalk(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "layer": In(layer_layout()),
+                "layer": In(layer_layout(config)),
                 "start": In(1),
                 "step": In(1),
                 "last_phase": In(1),

@@ -29,7 +29,7 @@ class TileWalk(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "layer": In(layer_layout()),
+                "layer": In(layer_layout(config)),
                 "start": In(1),
                 "step": In(1),
                 "row": Out(range(max(config.rows, 2))),

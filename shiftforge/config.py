@@ -29,6 +29,7 @@ HARDWARE_FORMATS = ("int8", "int16", "fp8_e4m3", "fp8_e5m2", "fp16")
 BANKED_FORMATS = tuple(f.name for f in FORMATS.values() if f.is_float)
 """Activation formats of which the ``banked`` accumulator makes hardware."""
 ACCUMULATORS = ("aligned", "banked")
+ACTIVATION_PAGES = (2, 4, 8, 16)
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -64,9 +65,13 @@ class Config:
         Width of an exponent bias per K index. Only 0 is built.
     activation_words, weight_words, parameter_words : int
         Memory depths in words of `activation_word_bits`, `weight_word_bits` and `parameter_word_bits`: powers of two, split into
-        two halves that load and compute independently.
+        pages that load and compute independently: `activation_pages`, and two halves of the others.
     stream_bits : int
         Width of both AXI4-Streams: 32, 64 or 128.
+    activation_pages : int
+        Equal pages of the activation memory: 2, 4, 8 or 16.
+    residual, max_pool : bool
+        Whether a layer may add a residual, and whether there is a maximum over windows.
     """
 
     rows: int
@@ -82,6 +87,9 @@ class Config:
     weight_words: int
     parameter_words: int
     stream_bits: int
+    activation_pages: int
+    residual: bool
+    max_pool: bool
 
     # ---- array
 
@@ -140,6 +148,11 @@ class Config:
         return self.rows * self.activation.bits
 
     @property
+    def activation_page(self) -> int:
+        """Words of one page of the activation memory: the addresses of a layer count modulo it."""
+        return self.activation_words // self.activation_pages
+
+    @property
     def weight_word_bits(self) -> int:
         """One weight word: the weight elements (code and mask bit) of all columns for one K index."""
         return self.cols * self.weights.element_bits
@@ -165,11 +178,14 @@ class Config:
                 "overflow": self.overflow,
                 "k_bias_bits": self.k_bias_bits,
                 "mask": self.weights.mask,
+                "residual": self.residual,
+                "max_pool": self.max_pool,
             },
             "memory": {
                 "activation_words": self.activation_words,
                 "weight_words": self.weight_words,
                 "parameter_words": self.parameter_words,
+                "activation_pages": self.activation_pages,
             },
             "interface": {"stream_bits": self.stream_bits},
         }
@@ -178,13 +194,14 @@ class Config:
     def hash(self) -> int:
         """32-bit identity of the machine: SHA-256 of the resolved configuration, first four bytes, big-endian.
 
-        `overflow` is left out: it is a default of the driver, not a property of the machine. So is `mask` where it is false: a
-        machine without masks is the same machine as before there were any.
+        `overflow` is left out: it is a default of the driver, not a property of the machine. So is each of `_LATER` at its default:
+        a machine without masks is the same machine as before there were any.
         """
         resolved = self.to_dict()
         del resolved["array"]["overflow"]
-        if not self.weights.mask:
-            del resolved["array"]["mask"]
+        for section, key, default in _LATER:
+            if resolved[section][key] == default:
+                del resolved[section][key]
         text = json.dumps({"version": CONFIG_VERSION, **resolved}, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
@@ -197,6 +214,25 @@ class Config:
                 f"array.accumulator must be {other!r} for hardware with {self.activation.name} activations, "
                 f"not {self.accumulator!r}; the golden backend runs it"
             )
+        for key, value, built_value in (
+            ("array.residual", self.residual, False),
+            ("array.max_pool", self.max_pool, False),
+            ("memory.activation_pages", self.activation_pages, 2),
+        ):
+            if value != built_value:
+                raise NotBuiltError(
+                    f"{key} must be {str(built_value).lower()} for hardware in this version, not {str(value).lower()}; "
+                    "the golden backend runs it"
+                )
+
+
+_LATER = (
+    ("array", "mask", False),
+    ("array", "residual", False),
+    ("array", "max_pool", False),
+    ("memory", "activation_pages", 2),
+)
+"""Keys that came after the first machines, with the value that those have."""
 
 
 @dataclass(frozen=True)
@@ -234,14 +270,17 @@ KEYS = (
     Key(
         "array", "mask", bool, "false", "one more bit per weight: no product. Zero weights, groups, depthwise, averages"
     ),
+    Key("array", "residual", bool, "false", "layers may add a tensor to their results before the activation"),
+    Key("array", "max_pool", bool, "false", "a unit for the maximum over windows of pixels, which also copies"),
     Key("array", "k_bias_bits", int, "0", "bits of an exponent bias per K index; only 0 is built"),
     Key(
         "memory",
         "activation_words",
         int,
         "512, or what a tile of max_k takes",
-        "a power of two; one example's tensor must fit half",
+        "a power of two; one example's tensor must fit a page",
     ),
+    Key("memory", "activation_pages", int, "2", "pages of the activation memory: 2, 4, 8 or 16"),
     Key(
         "memory",
         "weight_words",
@@ -322,9 +361,13 @@ def from_dict(data: dict[str, object]) -> Config:
     if stream_bits not in STREAM_BITS:
         raise InputError(f"interface.stream_bits must be one of {', '.join(map(str, STREAM_BITS))}, not {stream_bits}")
 
-    # Each memory has two halves, and half of it must hold a tile of K = max_k.
+    pages = integer("activation_pages", 2)
+    if pages not in ACTIVATION_PAGES:
+        raise InputError(f"memory.activation_pages must be one of {', '.join(map(str, ACTIVATION_PAGES))}, not {pages}")
+
+    # A page of each memory, of which weights and parameters have two, must hold a tile of K = max_k.
     k_words = ceil_div(max_k, rows)
-    least_activation = 2 * power_of_two_at_least(rows * k_words)
+    least_activation = pages * power_of_two_at_least(rows * k_words)
     least_weight = 2 * power_of_two_at_least(rows * k_words)
     config = Config(
         rows=rows,
@@ -340,7 +383,7 @@ def from_dict(data: dict[str, object]) -> Config:
             "activation_words",
             integer("activation_words", max(512, least_activation)),
             least_activation,
-            "two halves of one tile of K = max_k",
+            f"{pages} pages of one tile of K = max_k",
         ),
         weight_words=_depth(
             "weight_words",
@@ -350,6 +393,9 @@ def from_dict(data: dict[str, object]) -> Config:
         ),
         parameter_words=0,
         stream_bits=stream_bits,
+        activation_pages=pages,
+        residual=bool(flat.get("residual", False)),
+        max_pool=bool(flat.get("max_pool", False)),
     )
     least_parameter = 2 * power_of_two_at_least(config.groups)
     depth = _depth(

@@ -117,6 +117,13 @@ class Format:
         return (1 << (self.bits - 1)) - 1
 
     @property
+    def lowest(self) -> int:
+        """Code of the lowest value: -infinity, or the most negative finite one where there is none."""
+        if not self.is_float:
+            return self.sign_bit
+        return self.sign_bit | (self.inf if self.has_inf else self.max_finite)
+
+    @property
     def flag_bits(self) -> int:
         """Sticky non-finite flags that an accumulator needs: bit 0 saw NaN, bit 1 saw +inf, bit 2 saw -inf.
 

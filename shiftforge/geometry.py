@@ -67,15 +67,15 @@ class Geometry:
     def taps(self) -> int:
         return self.kernel_w * self.kernel_h
 
-    def descriptor(self, address: int, half: int, pixel_words: int, tap_words: int, terms: int = 1) -> dict[str, int]:
+    def descriptor(self, address: int, page: int, pixel_words: int, tap_words: int, terms: int = 1) -> dict[str, int]:
         """The descriptor fields of the patch walk (`hw.patch`).
 
         Parameters
         ----------
         address : int
             First word of the image.
-        half : int
-            Words of half the activation memory: a layer's addresses count modulo it.
+        page : int
+            Words of a page of the activation memory: a layer's addresses count modulo it.
         pixel_words : int
             Words from one image pixel to the next.
         tap_words : int
@@ -102,7 +102,7 @@ class Geometry:
             "output_width": self.output_width,
             "input_width": self.width,
             "input_height": self.height,
-            "input_address": address // half * half + (address - before) % half,
+            "input_address": address // page * page + (address - before) % page,
             "input_stride": self.stride_x * w,
             "row_step": (self.stride_y * self.width - (self.output_width - 1) * self.stride_x) * w % modulo,
             "tap_step": (self.dilation_x * w - within) % modulo,

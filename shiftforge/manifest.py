@@ -32,7 +32,7 @@ def widths(config: Config) -> Ledger:
         ("activation word", config.activation_word_bits, "bits", "rows elements"),
         ("weight word", config.weight_word_bits, "bits", "cols codes, each with its mask bit where there is one"),
         ("parameter word", config.parameter_word_bits, "bits", "lanes pairs of fp32"),
-        ("activation memory", config.activation_words * config.activation_word_bits, "bits", "both halves"),
+        ("activation memory", config.activation_words * config.activation_word_bits, "bits", "all pages"),
         ("weight memory", config.weight_words * config.weight_word_bits, "bits", "both halves"),
         ("parameter memory", config.parameter_words * config.parameter_word_bits, "bits", "both halves"),
         ("feed latency", timing.feed(config), "cycles", "activation address to the first PE"),

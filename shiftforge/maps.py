@@ -68,8 +68,10 @@ def _field_text(field: Field) -> str:
     notes = [field.text]
     if field.signed:
         notes.append("two's complement")
-    if field.fixed is not None:
-        notes.append(f"must be {field.fixed} in this version")
+    if field.needs == "a later version":
+        notes.append("must be 0 in this version")
+    elif field.needs != "nothing":
+        notes.append(f"must be 0 on a machine without `{field.needs}`")
     return "; ".join(notes)
 
 
@@ -164,7 +166,7 @@ def packets_json() -> str:
                 "low": f.low,
                 "width": f.width,
                 "signed": f.signed,
-                "fixed": f.fixed,
+                "needs": f.needs,
                 "text": f.text,
             }
             for f in LAYER_FIELDS
@@ -216,6 +218,9 @@ def _macro_groups(config: Config) -> Iterator[tuple[str, list[tuple[str, str]]]]
             ("MAX_K_VALUE", f"{config.max_k}u"),
             ("STREAM_BITS", f"{config.stream_bits}u"),
             ("ACTIVATION_WORDS", f"{config.activation_words}u"),
+            ("ACTIVATION_PAGES", f"{config.activation_pages}u"),
+            ("RESIDUAL", f"{int(config.residual)}u"),
+            ("MAX_POOL", f"{int(config.max_pool)}u"),
             ("ACTIVATION_WORD_BITS", f"{config.activation_word_bits}u"),
             ("WEIGHT_WORDS", f"{config.weight_words}u"),
             ("WEIGHT_WORD_BITS", f"{config.weight_word_bits}u"),

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import Literal
 
 from shiftforge.config import Config, power_of_two_at_least
 from shiftforge.errors import InputError
@@ -94,27 +95,29 @@ def word_stride_bits(word_bits: int) -> int:
 
 @dataclass(frozen=True)
 class MemoryPort:
-    """One of the three memories as a packet sees it: two halves (address MSB), each committed by itself."""
+    """One of the three memories as a packet sees it: equal pages (the top bits of an address), each committed by itself."""
 
     opcode: Opcode
     words: int
     word_bits: int
+    pages: int
 
     @property
     def stride_bits(self) -> int:
         return word_stride_bits(self.word_bits)
 
     @property
-    def half(self) -> int:
-        return self.words // 2
+    def page(self) -> int:
+        """Words of a page."""
+        return self.words // self.pages
 
 
 def memory_ports(config: Config) -> tuple[MemoryPort, MemoryPort, MemoryPort]:
     """Weights, parameters and activations, in the order of their opcodes."""
     return (
-        MemoryPort(Opcode.WEIGHTS, config.weight_words, config.weight_word_bits),
-        MemoryPort(Opcode.PARAMETERS, config.parameter_words, config.parameter_word_bits),
-        MemoryPort(Opcode.ACTIVATIONS, config.activation_words, config.activation_word_bits),
+        MemoryPort(Opcode.WEIGHTS, config.weight_words, config.weight_word_bits, 2),
+        MemoryPort(Opcode.PARAMETERS, config.parameter_words, config.parameter_word_bits, 2),
+        MemoryPort(Opcode.ACTIVATIONS, config.activation_words, config.activation_word_bits, config.activation_pages),
     )
 
 
@@ -131,14 +134,21 @@ class Field:
     width: int
     text: str
     signed: bool = False
-    fixed: int | None = None
-    """The only value that this version's gateware accepts; another one is refused as UNSUPPORTED."""
+    needs: Literal["residual", "max_pool", "nothing", "a later version"] = "nothing"
+    """What a machine must have (the option of that name in `Config`) for the field to be other than 0."""
+
+    def fixed(self, config: Config) -> bool:
+        """Whether the machine accepts 0 alone; another value is refused as UNSUPPORTED."""
+        built = {"nothing": True, "a later version": False, "residual": config.residual, "max_pool": config.max_pool}
+        return not built[self.needs]
 
 
 LAYER_WORDS = 24
 COORDINATE_BITS = 18
 """Image coordinates of a patch count modulo 2^18 and are compared without sign: a padded pixel is far beyond the image."""
 LAYER_BYTES = 4 * LAYER_WORDS
+MAX_POOL_WORDS = 256
+"""The most words that a maximum is taken over: `max_k` bounds dot products alone."""
 
 LAYER_FIELDS = (
     Field(
@@ -154,9 +164,9 @@ LAYER_FIELDS = (
     Field("act_shift", 0, 5, 4, "slope 2^-n of leaky relu"),
     Field("exponent_bias", 0, 16, 8, "every weight is multiplied by 2^exponent_bias, exactly", signed=True),
     Field("pixels", 1, 0, 24, "M: rows of the matrix product, output pixels of a convolution"),
-    Field("k_words", 2, 0, 16, "activation words per dot product: of all taps"),
+    Field("k_words", 2, 0, 16, "activation words per dot product: of all taps; of a maximum: its taps"),
     Field("k_tail", 2, 16, 9, "valid elements in the last word of each tap, 1..rows"),
-    Field("n_tiles", 3, 0, 16, "tiles of `cols` output channels"),
+    Field("n_tiles", 3, 0, 16, "tiles of `cols` output channels; of a maximum: channel words of a pixel"),
     Field("n_tail", 3, 16, 9, "valid channels in the last of them, 1..cols"),
     Field("input_address", 4, 0, 32, "first activation word read"),
     Field("output_address", 5, 0, 32, "first activation word written"),
@@ -180,29 +190,44 @@ LAYER_FIELDS = (
     Field("output_width", 15, 16, 16, "output pixels in a row; 0: one endless row"),
     Field("input_width", 16, 0, 16, "image width; words outside the image read as zeros; 0: there is no outside"),
     Field("input_height", 16, 16, 16, "image height"),
-    Field("residual_address", 17, 0, 32, "first activation word of the residual", fixed=0),
-    Field("residual_scale", 18, 0, 32, "fp32 factor of the residual", fixed=0),
-    Field("residual", 19, 0, 1, "1: add the residual", fixed=0),
-    Field("pool_kind", 19, 1, 2, "0 none, 1 maximum", fixed=0),
-    Field("pool_size", 19, 4, 8, "pooling window", fixed=0),
-    Field("residual_stride", 19, 16, 16, "words from one residual pixel to the next", fixed=0),
+    Field("residual_address", 17, 0, 32, "first activation word of the residual", needs="residual"),
+    Field("residual_scale", 18, 0, 32, "fp32 factor of the residual", needs="residual"),
+    Field("residual", 19, 0, 1, "1: add the residual, scaled, after the bias; needs post", needs="residual"),
+    Field(
+        "pool_kind",
+        19,
+        1,
+        1,
+        "0 a matrix product or convolution, 1 the maximum over its windows, channel word by channel word",
+        needs="max_pool",
+    ),
+    Field("reserved_kind", 19, 2, 1, "0", needs="a later version"),
+    Field(
+        "residual_bank",
+        19,
+        4,
+        9,
+        "element of the first residual word that is added to channel 0, 0..rows-1",
+        needs="residual",
+    ),
+    Field("residual_stride", 19, 16, 16, "words from one residual pixel to the next", needs="residual"),
     Field("row_step", 20, 0, 32, "words from the last pixel of an output row to the first of the next, modulo 2^32"),
     Field("tap_step", 21, 0, 32, "words from a tap's last word to the next tap's first, modulo 2^32"),
     Field("tap_row_step", 22, 0, 32, "words from the last word of a row of taps to the first of the next, modulo 2^32"),
-    Field("reserved", 23, 0, 32, "0", fixed=0),
+    Field("reserved", 23, 0, 32, "0", needs="a later version"),
 )
 
 LAYER_FIELD = {field.name: field for field in LAYER_FIELDS}
 
 
 def encode_layer(values: Mapping[str, int]) -> bytes:
-    """The descriptor payload; fields that are not given take their `fixed` value, else 0. `InputError` where one does not fit."""
+    """The descriptor payload; fields that are not given are 0. `InputError` where one does not fit."""
     words = [0] * LAYER_WORDS
     unknown = set(values) - set(LAYER_FIELD)
     if unknown:
         raise InputError(f"a layer descriptor must have only known fields, not {', '.join(sorted(unknown))}")
     for field in LAYER_FIELDS:
-        value = values.get(field.name, field.fixed or 0)
+        value = values.get(field.name, 0)
         low, high = (-(1 << (field.width - 1)), 1 << (field.width - 1)) if field.signed else (0, 1 << field.width)
         if not low <= value < high:
             raise InputError(f"layer field {field.name} must be {low}..{high - 1}, not {value}")

@@ -37,7 +37,7 @@ ERROR_TEXT = {
     Error.LENGTH: "a packet's length does not fit its opcode",
     Error.EARLY_TLAST: "a packet ended before its length (early tlast) and was discarded",
     Error.LATE_TLAST: "a packet went on past its length (late tlast) and was discarded",
-    Error.ADDRESS: "a packet's address and length reach beyond one half of its memory",
+    Error.ADDRESS: "a packet's address and length reach beyond one page of its memory",
     Error.HASH: "the program was compiled for another configuration (hash mismatch)",
     Error.NOT_CONFIGURED: "a layer came before a configuration packet with the right hash",
     Error.UNCOMMITTED: "a layer needed a buffer that no complete packet or layer had filled",
@@ -114,7 +114,8 @@ REGISTERS = (
         "FORMATS",
         Address.FORMATS,
         "ro",
-        "activation format index in bits 7:0, output format index in bits 15:8, weight bits in 22:16, masks in 23, lanes in 31:24",
+        "activation format index in bits 7:0, output format index in bits 15:8, weight bits in 18:16, log2(activation pages) - 1 "
+        "in 20:19, residual in 21, max_pool in 22, masks in 23, lanes in 31:24",
     ),
     Register("MAX_K", Address.MAX_K, "ro", "longest dot product"),
     Register("CONTROL", Address.CONTROL, "rw", "bit 0 enable (reset value 1), bit 1 soft reset (clears itself)"),

@@ -114,6 +114,11 @@ FP32_ADD = 5 + normalize(FP32_LEVELS) + PACK
 """Compare, swap, align twice, add; normalise (exact below the normal range, so nothing is shifted back); pack."""
 ACTIVATION = 2
 """Compare, select."""
+WIDEN = 3
+"""A residual's code to binary32 (`hw.widen.Widen`): magnitude, then normalise up to 16 bits."""
+
+POOL = MEMORY_READ + 3
+"""From the read of a window's last word to the write of its maximum (`hw.pool.Pool`): keys, maximum, code."""
 
 
 def resolve_levels(config: Config) -> int:
@@ -139,10 +144,16 @@ def lane_rounds_activation(config: Config) -> bool:
     return any(f.is_float and f.lsb_exponent <= FP32.min_exponent for f in (config.activation, config.output))
 
 
+def lane_residual(config: Config) -> int:
+    """From a lane's `sum` to the cycle in which it samples that result's `residual`: its product meets the sum with the bias."""
+    return lane_parameters(config) + FP32_ADD - WIDEN
+
+
 def lane(config: Config) -> int:
     """From a lane's `sum` to its `code`."""
     leaky = ROUND if lane_rounds_activation(config) else 0
-    return lane_parameters(config) + FP32_MULTIPLY + FP32_ADD + ACTIVATION + leaky + ROUND
+    additions = 2 if config.residual else 1
+    return lane_parameters(config) + FP32_MULTIPLY + additions * FP32_ADD + ACTIVATION + leaky + ROUND
 
 
 def fifo_steps(config: Config) -> int:

@@ -99,9 +99,9 @@ class Programs:
     def load(self, index: int, half: int | None = None) -> bytes:
         """Random words into a random place of a memory: 0 weights, 1 parameters, 2 activations."""
         port = memory_ports(self.config)[index]
-        words = self._integer(1, min(port.half, _MOST_WORDS))
+        words = self._integer(1, min(port.page, _MOST_WORDS))
         half = self._integer(0, 1) if half is None else half
-        address = half * port.half + self._integer(0, port.half - words)
+        address = half * port.page + self._integer(0, port.page - words)
         size = words * port.stride_bits // 8
         payload: Bytes = self.rng.integers(0, 256, size, dtype=np.uint8)
         if index == 1:
@@ -133,8 +133,8 @@ class Programs:
             "k_tail": self._integer(1, min(config.rows, most)),
             "n_tiles": n_tiles,
             "n_tail": n_tail,
-            "input_address": half * activations.half + self._integer(0, activations.half - 1),
-            "output_address": (1 - half) * activations.half + self._integer(0, activations.half - 1),
+            "input_address": half * activations.page + self._integer(0, activations.page - 1),
+            "output_address": (1 - half) * activations.page + self._integer(0, activations.page - 1),
             "input_stride": self._integer(0, k_words + 1),
             "output_stride": self._integer(0, ceil_div(n_tiles * config.cols, config.rows) + 1),
             "output_bank": self._integer(0, config.rows - 1),
@@ -159,7 +159,7 @@ class Programs:
             }
         tap_words = self._integer(1, min(words, 3))
         geometry = random_geometry(self.rng, max(1, words // tap_words))
-        half = self.config.activation_words // 2
+        half = self.config.activation_page
         terms = self._integer(1, max(1, words // (tap_words * geometry.taps)))
         made = geometry.descriptor(values["input_address"], half, tap_words + self._integer(0, 1), tap_words, terms)
         return made if made["pixels"] <= 60 * self.config.rows else {}

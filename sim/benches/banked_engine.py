@@ -123,7 +123,7 @@ async def every_slot(dut) -> None:
         image = random_image(rng, config) if number % 2 else None
         if image is not None:
             g = image.geometry
-            fields |= g.descriptor(image.address, config.activation_words // 2, image.pixel_words, image.tap_words)
+            fields |= g.descriptor(image.address, config.activation_page, image.pixel_words, image.tap_words)
         slots = list(layer_slots(config, fields, image))
         wiped = 0
         if number % 4 == 0:  # the wipe goes on while the layer comes
@@ -131,7 +131,7 @@ async def every_slot(dut) -> None:
             device.reset()
             wiped = script.now + device.wiping
         for given in [
-            {"layer": pack_layer(fields), "rst": 0, "start": 0},
+            {"layer": pack_layer(config, fields), "rst": 0, "start": 0},
             *[{}] * int(rng.integers(1, 9)),
             {"start": 1},
         ]:

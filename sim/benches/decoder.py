@@ -75,10 +75,10 @@ class Packets:
     def memory(self, port: MemoryPort, half: int) -> bytes:
         """Words somewhere in a half, up to its last one half of the time."""
         rng = self.rng
-        count = int(rng.choice([1, 2, 3, port.half // 2, port.half]))
-        most = port.half - count
+        count = int(rng.choice([1, 2, 3, port.page // 2, port.page]))
+        most = port.page - count
         offset = most if chance(rng, 0.5) else int(rng.integers(0, most + 1))
-        return self.packet(port.opcode, rng.bytes(count * port.stride_bits // 8), half * port.half + offset)
+        return self.packet(port.opcode, rng.bytes(count * port.stride_bits // 8), half * port.page + offset)
 
     def packet(self, opcode: int, payload: bytes, address: int = 0, flags: int = 0) -> bytes:
         header = Header(opcode, bits(self.rng, 16), address, len(payload), flags)
@@ -89,7 +89,7 @@ class Packets:
         config, rng = self.config, self.rng
         layer = random_layer(rng, config)
         layer |= {"post": chance(rng, 0.5), "act_kind": int(rng.integers(len(ACTIVATION_KINDS)))}
-        half = config.activation_words // 2
+        half = config.activation_page
         layer["output_address"] = (layer["input_address"] ^ half) if chance(rng, 0.9) else layer["output_address"]
         if layer["k_words"] == config.max_k_words and chance(rng, 0.7):
             layer["k_tail"] = config.max_k - (config.max_k_words - 1) * config.rows
@@ -97,9 +97,9 @@ class Packets:
         if chance(rng, 0.45):
             layer |= next(self.ends)
         if chance(rng, 0.12):
-            fixed = [f for f in LAYER_FIELDS if f.fixed is not None]
+            fixed = [f for f in LAYER_FIELDS if f.fixed(config)]
             field = fixed[int(rng.integers(len(fixed)))]
-            layer[field.name] = int(field.fixed or 0) ^ (1 << int(rng.integers(field.width)))
+            layer[field.name] = 1 << int(rng.integers(field.width))
         return layer
 
     def bounds(self) -> list[bytes]:
@@ -115,7 +115,7 @@ class Packets:
         which one of its three operands is missing; a request that goes on past its header.
         """
         weights, parameters, activations = (self.memory(port, 0) for port in self.ports)
-        half = self.ports[2].half
+        half = self.ports[2].page
         plain = {**dict.fromkeys(("pixels", "k_words", "k_tail", "n_tiles", "n_tail"), 1), "post": 1}
         writes = self.packet(Opcode.LAYER, encode_layer({**plain, "output_address": half}))
         reads = self.packet(Opcode.LAYER, encode_layer({**plain, "input_address": half, "to_stream": 1}))
@@ -145,13 +145,13 @@ class Packets:
         if choice < 0.45:
             return self.memory(self.ports[int(rng.integers(3))], chance(rng, 0.5))
         layer = self.layer()
-        half = self.ports[2].half
+        half = self.ports[2].page
         in_place = layer["input_address"] // half == layer["output_address"] // half  # wrong, if it stays on chip
         if chance(rng, 0.8):  # operands from halves that are committed
             for name, port in zip(("weight_address", "parameter_address", "input_address"), self.ports, strict=True):
                 committed = golden.committed[port.opcode]
-                if layer[name] < port.words and not committed[layer[name] // port.half] and any(committed):
-                    layer[name] ^= port.half
+                if layer[name] < port.words and not committed[layer[name] // port.page] and any(committed):
+                    layer[name] ^= port.page
             if not layer["to_stream"] and max(layer["input_address"], layer["output_address"]) < 2 * half:
                 upper = (layer["input_address"] < half) != in_place
                 layer["output_address"] = layer["output_address"] % half + half * upper
@@ -172,7 +172,7 @@ class Packets:
             length = max(0, header.length + int(rng.choice([-1, 1, -header.length, 1 << int(rng.integers(32))])))
             return Header(header.opcode, header.sequence, header.address, length & 0xFFFF_FFFF, 0).encode() + body, None
         if kind == 3:
-            address = header.address + int(rng.choice([1, self.ports[0].half, 1 << int(rng.integers(4, 32))]))
+            address = header.address + int(rng.choice([1, self.ports[0].page, 1 << int(rng.integers(4, 32))]))
             return Header(header.opcode, header.sequence, address & 0xFFFF_FFFF, header.length, 0).encode() + body, None
         if kind == 4 and beats > 1:
             return data[: beat * int(rng.integers(1, beats))], None
@@ -217,20 +217,20 @@ def events(config: Config, outcome: Outcome) -> Iterator[Event]:
             yield ("clear",)
     yield ("accepted",)
     if outcome.layer is not None:
-        yield "start", pack_layer(outcome.layer.fields), header.sequence
+        yield "start", pack_layer(config, outcome.layer.fields), header.sequence
 
 
 def in_use(config: Config, layer: Layer) -> set[tuple[str, int]]:
     """Memory halves that a running layer uses."""
     weights, parameters, activations = memory_ports(config)
     used = {
-        ("weight", layer["weight_address"] // weights.half),
-        ("activation", layer["input_address"] // activations.half),
+        ("weight", layer["weight_address"] // weights.page),
+        ("activation", layer["input_address"] // activations.page),
     }
     if layer["post"]:
-        used.add(("parameter", layer["parameter_address"] // parameters.half))
+        used.add(("parameter", layer["parameter_address"] // parameters.page))
     if not layer["to_stream"]:
-        used.add(("activation", layer["output_address"] // activations.half))
+        used.add(("activation", layer["output_address"] // activations.page))
     return used
 
 
@@ -240,7 +240,7 @@ async def every_packet(dut) -> None:
     config, rng = bench_setup()
     maker, golden = Packets(config, rng), Golden(config)
     beat_bytes = config.stream_bits // 8
-    halves = {name: port.half for name, port in zip(NAMES, memory_ports(config), strict=True)}
+    halves = {name: port.page for name, port in zip(NAMES, memory_ports(config), strict=True)}
     beats: list[tuple[int, int, int, bool]] = []  # data, keep, last, first
     expected: list[Event] = []
     layers: list[Layer] = []
@@ -340,7 +340,9 @@ async def every_packet(dut) -> None:
             position += 1
             offered = False
         if done:
-            assert running is None or int(dut.layer.value) == pack_layer(running), "the layer must stay while it runs"
+            assert running is None or int(dut.layer.value) == pack_layer(config, running), (
+                "the layer must stay while it runs"
+            )
             running, busy_output = None, int(rng.choice([0, 5]))
         layer_left, status_left, busy_output = (max(0, n - 1) for n in (layer_left, status_left, busy_output))
         for found in seen[before:]:

@@ -38,7 +38,7 @@ async def every_step(dut) -> None:
         steps = list(layer_steps(config, layer))
         tiles = sum(step.tile_end for step in steps)
         idle = {"step": 0, "tile_drained": 0}
-        cycle({"layer": pack_layer(layer), "start": 0, "tile": 0, "taken": 0}, idle)
+        cycle({"layer": pack_layer(config, layer), "start": 0, "tile": 0, "taken": 0}, idle)
         cycle({}, idle)
         cycle({"start": 1}, idle)
         complete = position = 0

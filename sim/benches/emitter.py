@@ -43,7 +43,7 @@ def a_job(config: Config, rng: np.random.Generator) -> Job:
     steps = [bits(rng, step_bits) for _ in range(int(rng.integers(1, 21)))]
     payload = b"".join(step.to_bytes(step_bits // 8, "little") for step in steps)
     header = Header(Opcode.RESULT, sequence, 0, len(payload))
-    inputs = {"layer": pack_layer({"result_bytes": len(payload), "to_stream": 1}), "sequence": sequence}
+    inputs = {"layer": pack_layer(config, {"result_bytes": len(payload), "to_stream": 1}), "sequence": sequence}
     return Job("result", inputs, packet(header, payload, config.stream_bits), steps)
 
 

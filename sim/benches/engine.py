@@ -60,7 +60,7 @@ def random_image(rng: np.random.Generator, config: Config) -> Image:
 def layer_slots(config: Config, layer: Layer, image: Image | None) -> Iterator[Slot]:
     """Every slot in order: channel tile, pixel tile, block, pixel of the tile. Without an image the layer is a matrix product."""
     rows, words = config.rows, layer["k_words"]
-    half = config.activation_words // 2
+    half = config.activation_page
     for tile in range(layer["n_tiles"]):
         for first in range(0, ceil_div(layer["pixels"], rows) * rows, rows):
             for block in range(words):
@@ -104,10 +104,10 @@ async def every_slot(dut) -> None:
         if image is not None:
             g = image.geometry
             layer |= g.descriptor(
-                image.address, config.activation_words // 2, image.pixel_words, image.tap_words, image.terms
+                image.address, config.activation_page, image.pixel_words, image.tap_words, image.terms
             )
         slots = list(layer_slots(config, layer, image))
-        script.cycle({"layer": pack_layer(layer), "start": 0, "tile_drained": 0}, {"load": 0, "stall": 0})
+        script.cycle({"layer": pack_layer(config, layer), "start": 0, "tile_drained": 0}, {"load": 0, "stall": 0})
         script.cycle({}, {"load": 0, "stall": 0})
         script.cycle({"start": 1}, {"load": 0, "stall": 0})
         taken = position = 0

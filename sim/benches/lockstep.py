@@ -95,11 +95,11 @@ async def play(dut, script: Script) -> None:  # the design has attributes only a
 # ---- layers
 
 
-def pack_layer(layer: Layer) -> int:
+def pack_layer(config: Config, layer: Layer) -> int:
     """The descriptor as the gateware's `layer` ports hold it: the fields with a register, in order, from the lowest bit on."""
     value = place = 0
     for f in LAYER_FIELDS:
-        if f.fixed is None:
+        if not f.fixed(config):
             value |= (layer.get(f.name, 0) & ((1 << f.width) - 1)) << place
             place += f.width
     return value

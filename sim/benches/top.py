@@ -253,7 +253,7 @@ async def soft_reset_in_a_packet(dut) -> None:
     for run in range(3):
         await bench.play(a_script(config, bench.rng))
         port = memory_ports(config)[run]
-        words = min(port.half, 64)
+        words = min(port.page, 64)
         payload = bytes(words * port.stride_bits // 8)
         await bench.send(packet(Header(port.opcode, 9, 0, len(payload)), payload, config.stream_bits))
         taken, half = 0, (HEADER_BYTES + len(payload)) // (config.stream_bits // 8) // 2
@@ -325,7 +325,7 @@ def _broken(config: Config) -> dict[str, Broken]:
         "late tlast": (good + bytes(beat), None, Error.LATE_TLAST),
         "very late tlast": (good + bytes(20 * beat), None, Error.LATE_TLAST),
         "address": (weight_packet(address=weights.words), None, Error.ADDRESS),
-        "across the halves": (weight_packet(address=weights.half - 1), None, Error.ADDRESS),
+        "across the halves": (weight_packet(address=weights.page - 1), None, Error.ADDRESS),
         "tkeep": (good, hole, Error.TKEEP),
         "hash": (packet(Header(Opcode.CONFIG, 77, 0, 4), bytes(4), bits), None, Error.HASH),
         "layer without configuration": (packet(Header(Opcode.LAYER, 77, 0, len(layer)), layer, bits), None, Error.NOT_CONFIGURED),

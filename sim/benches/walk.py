@@ -15,7 +15,7 @@ async def every_step(dut) -> None:
     for _ in range(LAYERS):
         layer = random_layer(rng, config)
         # The descriptor stands two cycles before the start; steps do not come before it.
-        script.cycle({"layer": pack_layer(layer), "start": 0, "step": 0})
+        script.cycle({"layer": pack_layer(config, layer), "start": 0, "step": 0})
         script.cycle({})
         script.cycle({"start": 1})
         hurry = float(rng.choice([1.0, 0.5]))

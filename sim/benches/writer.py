@@ -27,7 +27,7 @@ async def every_write(dut) -> None:
         layer = random_layer(rng, config)
         stream = layer["to_stream"]
         idle = {"fifo_write": 0}
-        cycle({"layer": pack_layer(layer), "start": 0, "step": 0}, idle, {})
+        cycle({"layer": pack_layer(config, layer), "start": 0, "step": 0}, idle, {})
         cycle({}, idle, {})
         cycle({"start": 1}, idle, {})
         hurry = float(rng.choice([1.0, 0.5]))

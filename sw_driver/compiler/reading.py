@@ -89,7 +89,7 @@ class Reading:
         """Descriptor fields of the patch walk; `pixels` are those of one example."""
         words = self._tap_words(config)
         if self.geometry is not None:
-            return self.geometry.descriptor(address, config.activation_words // 2, words, words, self.terms)
+            return self.geometry.descriptor(address, config.activation_page, words, words, self.terms)
         fields = {
             "pixels": self.output_pixels,
             "k_words": self.terms * self.taps * words,

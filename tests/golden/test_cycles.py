@@ -11,14 +11,22 @@ from golden.emulator import EmulatorTransport
 from golden.schedule import Output, run_layer, tile_latency
 from shiftforge import timing
 from shiftforge.banks import Banks
-from shiftforge.config import Config, from_dict
+from shiftforge.config import Config, ceil_div, from_dict
 from shiftforge.errors import InputError
 from shiftforge.packets import Header, Opcode, decode_layer, decode_status, encode_layer, memory_ports, packet
 from shiftforge.transport import random_pattern
 
 
 def config(
-    rows: int = 2, cols: int = 3, stream_bits: int = 64, output: str = "fp32", max_k: int = 40, activation: str = "fp16"
+    rows: int = 2,
+    cols: int = 3,
+    stream_bits: int = 64,
+    output: str = "fp32",
+    max_k: int = 40,
+    activation: str = "fp16",
+    pages: int = 2,
+    residual: bool = False,
+    max_pool: bool = False,
 ) -> Config:
     return from_dict(
         {
@@ -29,7 +37,10 @@ def config(
                 "output": output,
                 "weight_bits": 3,
                 "max_k": max_k,
+                "residual": residual,
+                "max_pool": max_pool,
             },
+            "memory": {"activation_pages": pages},
             "interface": {"stream_bits": stream_bits},
         }
     )
@@ -47,7 +58,7 @@ def load(cfg: Config, index: int, words: int, address: int = 0) -> bytes:
 def setup(cfg: Config) -> list[bytes]:
     return [
         send(cfg, Opcode.CONFIG, cfg.hash.to_bytes(4, "little")),
-        *(load(cfg, index, 1, half * memory_ports(cfg)[index].half) for index in range(3) for half in (0, 1)),
+        *(load(cfg, index, 1, half * memory_ports(cfg)[index].page) for index in range(3) for half in (0, 1)),
     ]
 
 
@@ -100,7 +111,7 @@ def test_banked_tiles_by_hand() -> None:
     """Eight drain slots, three cycles apart, between the blocks of two; nothing waits, and the last tile is read alone."""
     cfg = config(activation="bf16")
     assert (Banks.of(cfg).count, timing.BANK_SETTLE, timing.drain_spacing(cfg)) == (8, 2, 3)
-    run = {"pixels": 6, "k_words": 12, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].half}
+    run = {"pixels": 6, "k_words": 12, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].page}
     got = predict(cfg, [*setup(cfg), layer(cfg, **run), send(cfg, Opcode.STATUS)])
     # After a tile's last product: block 0 in cycles 1 and 2, drain slots in cycles 3, 6, .. 24, the rest of the tile up to 32.
     last_product = 24 + 32 + 32
@@ -114,7 +125,7 @@ def test_banked_tiles_by_hand() -> None:
 def test_banked_tiles_wait_for_their_set() -> None:
     """Tiles of one block: the third waits for the drain slots of the first, the fourth for those of the second."""
     cfg = config(activation="bf16")
-    run = {"k_words": 1, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].half}
+    run = {"k_words": 1, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].page}
     stalls = [
         predict(cfg, [*setup(cfg), layer(cfg, **run, pixels=2 * tiles)]).counters["stall_drain"]
         for tiles in range(1, 5)
@@ -136,12 +147,79 @@ def test_the_first_banked_layer_waits_until_the_banks_are_cleared() -> None:
 def test_the_drain_stalls_tiles_that_are_too_short() -> None:
     """K of one word leaves the drain behind; K of many words does not wait for it."""
     cfg = config(rows=4, cols=8)
-    short = {"pixels": 64, "n_tail": 8, "to_stream": 0, "output_address": memory_ports(cfg)[2].half}
+    short = {"pixels": 64, "n_tail": 8, "to_stream": 0, "output_address": memory_ports(cfg)[2].page}
     stalled = predict(cfg, [*setup(cfg), layer(cfg, **short)]).counters
     steps_per_tile = cfg.rows * cfg.groups
     tiles = 64 // cfg.rows
     assert stalled["stall_drain"] > (tiles - timing.DRAIN_SETS) * (steps_per_tile - cfg.rows) - tile_latency(cfg)
     assert predict(cfg, [*setup(cfg), layer(cfg, **short, k_words=10)]).counters["stall_drain"] == 0
+
+
+@pytest.mark.parametrize("pages", [2, 4])
+def test_a_maximum_by_hand(pages: int) -> None:
+    """One word per cycle, valid pixels or not; what counts as a product is none of them."""
+    cfg = config(max_pool=True, pages=pages)
+    run = {"pool_kind": 1, "pixels": 5, "k_words": 4, "k_tail": 2, "n_tiles": 3, "to_stream": 0}
+    got = predict(cfg, [*setup(cfg), layer(cfg, **run, output_address=cfg.activation_page)])
+    assert got.counters["busy_cycles"] == 1 + 3 * 3 * 4 * 2 + timing.POOL + 1
+    assert (got.counters["slots"], got.counters["stall_drain"]) == (0, 0)
+
+
+def test_a_maximum_waits_until_the_banks_are_cleared() -> None:
+    cfg = config(activation="bf16", max_pool=True)
+    run = layer(cfg, pool_kind=1, k_tail=2, to_stream=0, output_address=cfg.activation_page)
+    early, late = (
+        run_layer(Layer(decode_layer(run[16:]), cfg), start, Output(lambda cycle: cycle)) for start in (5, 1000)
+    )
+    assert (early.stall_drain, late.stall_drain) == (16 - 6, 0)
+    assert early.done - 16 == late.done - 1001 == cfg.rows - 1 + timing.POOL + 1
+
+
+def test_a_residual_takes_one_addition_more() -> None:
+    plain, machine = config(), config(residual=True)
+    packets = [[*setup(cfg), layer(cfg, post=1)] for cfg in (plain, machine)]
+    without, having = (predict(cfg, made) for cfg, made in zip((plain, machine), packets, strict=True))
+    assert having.cycles - without.cycles == timing.FP32_ADD
+
+
+def test_words_wait_while_a_layer_writes_another_page() -> None:
+    """A copy of 40 pixels writes for 40 cycles; the words of a packet come before and after."""
+    cfg = config(rows=4, pages=4, max_pool=True)
+    page = cfg.activation_page
+    copy = layer(cfg, pool_kind=1, k_tail=4, pixels=40, to_stream=0, output_address=page)
+    first, ask = load(cfg, 2, 3, 2 * page), send(cfg, Opcode.STATUS)
+    beats = predict(cfg, [*setup(cfg), copy, first, ask]).input_beats
+    start = beats[-8] + 3
+    written = start + 1 + timing.POOL  # the first word of the copy
+    assert timing.POOL == 5
+    expected = [0, 1, 4, 5, written - start + 40]
+    assert (beats[-7:] - start).tolist() == [*expected, expected[-1] + 3, expected[-1] + 4]
+    # Other memories do not wait, and neither do words of a layer that goes to the stream.
+    weights = predict(cfg, [*setup(cfg), copy, load(cfg, 0, 12, cfg.weight_words // 2), ask]).input_beats
+    assert np.diff(weights[-5:-2]).tolist() == [4, 4]
+    run = layer(cfg, pixels=40, result_bytes=160)
+    assert np.diff(predict(cfg, [*setup(cfg), run, first, ask]).input_beats[-5:-2]).tolist() == [1, 1]
+    # A page in use is waited for.
+    waited = predict(cfg, [*setup(cfg), copy, load(cfg, 2, 3, page + 5), ask]).input_beats
+    last_write = written + 39 - start
+    assert waited[-5] - start == last_write + 1 + 1 + 1  # told, idle, then the first beat
+
+
+@pytest.mark.parametrize(("rows", "stream_bits"), [(8, 32), (8, 64), (1, 64), (2, 128)])
+def test_words_that_wait_are_cut_and_joined(rows: int, stream_bits: int) -> None:
+    """However words lie in beats, they take a cycle each that the layer does not write in: every other block of `rows`."""
+    cfg = config(rows=rows, cols=4, pages=8, max_pool=True, stream_bits=stream_bits)
+    page, words = cfg.activation_page, 16
+    copy = layer(cfg, pool_kind=1, k_tail=rows, pixels=96, k_words=2, to_stream=0, output_address=page)
+    free, busy = (
+        predict(cfg, [*setup(cfg), *run, load(cfg, 2, words, 2 * page), send(cfg, Opcode.STATUS)])
+        for run in ([], [copy])
+    )
+    header = 128 // stream_bits
+    payload = words * 16 * rows // stream_bits
+    gaps = [int(got.input_beats[-header] - got.input_beats[-header - payload]) for got in (free, busy)]
+    assert gaps[0] == max(words, payload) + 2
+    assert gaps[0] < gaps[1] <= gaps[0] + ceil_div(gaps[0], rows) * rows
 
 
 def test_patterns_move_beats_and_fill_the_stall_counters() -> None:

@@ -10,7 +10,7 @@ from tests.faults import Fault, check_found, check_passes, copy_tree, name_of, r
 
 # file, text as it is (exactly once), text as the fault makes it, tests that must fail
 FAULTS: list[Fault] = [
-    ("golden/decoder.py", "offset + count > port.half", "offset + count > port.words", "golden/test_emulator.py"),
+    ("golden/decoder.py", "offset + count > port.page", "offset + count > port.words", "golden/test_emulator.py"),
     ("golden/decoder.py", "self.errors |= error\n            self._clear_commits()", "self.errors |= error", "golden/test_emulator.py"),
     ("golden/decoder.py", "if not self.errors:\n", "if True:\n", "golden/test_emulator.py"),
     ("golden/decoder.py", "(min(beats, wanted) - 1) * beat", "min(beats, wanted) * beat", "golden/test_emulator.py"),
@@ -46,6 +46,24 @@ FAULTS: list[Fault] = [
     ("golden/schedule.py", "now = max(now, self._slot + 1)", "pass", "golden/test_cycles.py"),
     ("golden/schedule.py", "self._slot = max(earliest, now)", "self._slot = earliest", "golden/test_cycles.py"),
     ("golden/schedule.py", "self.stall += now - (self._end + 1)", "self.stall += 0", "golden/test_cycles.py"),
+    ("golden/decoder.py", "and output_page in read", "and output_page == read[0]", "golden/test_residual.py"),
+    ("golden/decoder.py", "*([self[\"residual_address\"]] if self[\"residual\"] else [])", "", "golden/test_residual.py"),
+    ("golden/decoder.py", "layer[\"residual\"] and not layer[\"post\"]", "False", "golden/test_residual.py"),
+    ("golden/decoder.py", "address // self._ports[opcode].page", "int(address >= self._ports[opcode].page)", "golden/test_residual.py"),
+    ("golden/decoder.py", "<= MAX_POOL_WORDS if maximum", "<= MAX_POOL_WORDS + 1 if maximum", "golden/test_pool.py"),
+    ("golden/decoder.py", "        if not layer[\"pool_kind\"]:\n            operands", "        if True:\n            operands", "golden/test_pool.py"),
+    ("golden/memory.py", "(base & ~low) |", "(base & self.port.words // 2) |", "golden/test_residual.py"),
+    ("golden/drain.py", "\"residual\", start, stop, 0,", "\"residual\", 0, stop - start, 1,", "golden/test_residual.py"),
+    ("golden/drain.py", "residual_scale=_fp32(layer[\"residual_scale\"])", "residual_scale=1.0", "golden/test_residual.py"),
+    ("golden/pool.py", "keys[read.outside] = lowest", "pass", "golden/test_pool.py"),
+    ("golden/pool.py", "read.offsets + tile", "read.offsets", "golden/test_pool.py"),
+    ("golden/pool.py", "layer[\"output_stride\"] + tile", "layer[\"output_stride\"] + layer[\"n_tiles\"] - 1 - tile", "golden/test_pool.py"),
+    ("golden/pool.py", "np.where(magnitude > largest, fmt.nan, keys)", "keys", "golden/test_pool.py"),
+    ("golden/schedule.py", "tile - config.rows + timing.POOL", "tile - config.rows + timing.POOL + 1", "golden/test_cycles.py"),
+    ("golden/schedule.py", "cycle = max(cycle, self._last[run] + 1)", "cycle = max(cycle, self._last[run])", "golden/test_cycles.py"),
+    ("golden/schedule.py", "begin - (start + 1), writes)", "0, writes)", "golden/test_cycles.py"),
+    ("golden/cycles.py", "held = port.opcode == Opcode.ACTIVATIONS and", "held =", "golden/test_cycles.py"),
+    ("golden/cycles.py", "other // port.page == address // port.page", "True", "golden/test_cycles.py"),
     ("golden/cycles.py", "self.stall_input += cycle - ready", "self.stall_input += cycle - ready - 1", "golden/test_cycles.py"),
     ("golden/cycles.py", "ready = cycle + words", "ready = cycle + 1", "golden/test_cycles.py"),
 ]  # fmt: skip

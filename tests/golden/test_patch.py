@@ -57,7 +57,7 @@ def test_a_convolution_on_the_machines_memories(rows, cols, g):
     values = np.where(codes >> 2, -1, 1) * (1 << (codes & 3).astype(np.int64))
 
     # Pixels lie 3 words apart and wrap round the end of the upper half; every word that is not the image's holds junk.
-    memories, half = Memories.of(config), config.activation_words // 2
+    memories, half = Memories.of(config), config.activation_page
     memories.activations.elements[:] = rng.integers(1, 100, memories.activations.elements.shape)
     address, tap_words = 2 * half - 4, 2
     for i, pixel in enumerate(image.reshape(-1, channels)):

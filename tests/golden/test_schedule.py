@@ -36,7 +36,8 @@ def machine(rows: int, cols: int, activation: str, output: str, stream_bits: int
         "weight_bits": 3,
         "max_k": 4 * rows,
     }
-    return from_dict({"array": array, "interface": {"stream_bits": stream_bits}})
+    memory = {"activation_pages": 4}  # so that a layer's writes are noted
+    return from_dict({"array": array, "memory": memory, "interface": {"stream_bits": stream_bits}})
 
 
 def random_layer(config: Config, rng: np.random.Generator) -> Layer:

@@ -22,6 +22,10 @@ def make(**changes: object) -> Config:
     return from_dict({"array": {**ARRAY, **changes}})
 
 
+def paged(pages: int, **memory: object) -> Config:
+    return from_dict({"array": ARRAY, "memory": {"activation_pages": pages, **memory}})
+
+
 @pytest.mark.parametrize("bits", WEIGHT_BITS)
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_no_sum_can_wrap_and_no_bit_is_wasted(name: str, bits: int) -> None:
@@ -59,7 +63,25 @@ def test_the_hash_names_the_machine_and_not_the_driver() -> None:
     assert make().hash == make().hash
     assert make(overflow="saturate").hash == make().hash
     others = [make(rows=4), make(output="fp32"), make(weight_bits=2), make(max_k=1023), make(mask=True)]
-    assert len({make().hash, *(other.hash for other in others)}) == 6
+    others += [make(residual=True), make(max_pool=True), *(paged(pages) for pages in (4, 8, 16))]
+    assert len({make().hash, *(other.hash for other in others)}) == 11
+
+
+def test_machines_without_the_later_options_keep_their_identity() -> None:
+    assert make().hash == make(residual=False, max_pool=False, mask=False).hash == paged(2).hash == 0x7614C8EA
+
+
+@pytest.mark.parametrize("pages", [2, 4, 8, 16])
+def test_each_page_holds_a_tile_of_max_k(pages: int) -> None:
+    config = paged(pages)
+    assert config.activation_page * pages == config.activation_words == max(512, pages * 1024)
+    assert config.weight_words == paged(2).weight_words
+    with pytest.raises(InputError) as caught:
+        paged(pages, activation_words=pages * 512)
+    assert str(caught.value) == (
+        f"memory.activation_words must be a power of two from {pages * 1024} ({pages} pages of one tile of K = max_k) to 131072, "
+        f"not {pages * 512}"
+    )
 
 
 def test_a_mask_widens_the_weights_and_nothing_else() -> None:
@@ -74,7 +96,12 @@ def test_a_mask_widens_the_weights_and_nothing_else() -> None:
 
 
 def test_what_is_resolved_reads_back() -> None:
-    for config in (make(activation="int8", output="fp32"), make(mask=True)):
+    for config in (
+        make(activation="int8", output="fp32"),
+        make(mask=True),
+        make(residual=True, max_pool=True),
+        paged(8),
+    ):
         resolved: dict[str, object] = {**config.to_dict()}
         assert from_dict(resolved) == config
 
@@ -91,6 +118,8 @@ def test_what_is_resolved_reads_back() -> None:
         ({"rows": True}, "array.rows must be an integer, not True"),
         ({"activation": 16}, "array.activation must be a string, not 16"),
         ({"mask": 1}, "array.mask must be true or false, not 1"),
+        ({"residual": 1}, "array.residual must be true or false, not 1"),
+        ({"maxpool": True}, "key array.maxpool is unknown; did you mean 'max_pool'?"),
         ({"mask": "yes"}, "array.mask must be true or false, not 'yes'"),
         (
             {"activation": "fp12"},
@@ -159,6 +188,20 @@ def test_every_pair_but_these_is_built(name: str, accumulator: str) -> None:
         config.require_hardware()
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (make(residual=True), "array.residual must be false for hardware in this version, not true"),
+        (make(max_pool=True), "array.max_pool must be false for hardware in this version, not true"),
+        (paged(4), "memory.activation_pages must be 2 for hardware in this version, not 4"),
+    ],
+)
+def test_what_has_no_gateware_yet(config: Config, message: str) -> None:
+    with pytest.raises(NotBuiltError) as caught:
+        config.require_hardware()
+    assert str(caught.value) == f"{message}; the golden backend runs it"
+
+
 @pytest.mark.parametrize("accumulator", ACCUMULATORS)
 def test_both_accumulators_have_masks(accumulator: str) -> None:
     make(accumulator=accumulator, mask=True).require_hardware()
@@ -176,6 +219,10 @@ def test_both_accumulators_have_masks(accumulator: str) -> None:
         (
             {"array": {**ARRAY}, "memory": {"weight_words": 3000}},
             "memory.weight_words must be a power of two from 2048 (two halves of one tile of K = max_k) to 131072, not 3000",
+        ),
+        (
+            {"array": {**ARRAY}, "memory": {"activation_pages": 3}},
+            "memory.activation_pages must be one of 2, 4, 8, 16, not 3",
         ),
         ({"array": {"rows": 8}}, "array.cols must be given, and the configuration lacks it"),
     ],

@@ -43,10 +43,10 @@ def test_the_header_table_is_the_encoding():
 
 def test_json_describes_a_descriptor_that_can_be_built_from_it():
     described = json.loads(maps.packets_json())
-    values = {field.name: 1 for field in LAYER_FIELDS if field.fixed is None}
+    values = {field.name: 1 for field in LAYER_FIELDS if field.needs == "nothing"}
     words = [0] * (described["layer_bytes"] // 4)
     for field in described["layer"]:
-        value = values.get(field["name"], field["fixed"])
+        value = values.get(field["name"], 0)
         words[field["word"]] |= value << field["low"]
     assert b"".join(word.to_bytes(4, "little") for word in words) == encode_layer(values)
     assert {op["name"]: op["value"] for op in described["opcodes"]} == {op.name: int(op) for op in Opcode}

@@ -9,6 +9,7 @@ from shiftforge.errors import InputError
 from shiftforge.packets import (
     HEADER_BYTES,
     LAYER_BYTES,
+    LAYER_FIELD,
     LAYER_FIELDS,
     LAYER_WORDS,
     STATUS_BYTES,
@@ -67,7 +68,7 @@ def test_every_field_has_its_place():
             word = struct.unpack(f"<{LAYER_WORDS}I", payload)[field.word]
             assert word >> field.low & ((1 << field.width) - 1) == value & ((1 << field.width) - 1)
             decoded = decode_layer(payload)
-            expected = {f.name: f.fixed or 0 for f in LAYER_FIELDS} | {field.name: value}
+            expected = dict.fromkeys(LAYER_FIELD, 0) | {field.name: value}
             assert decoded == expected
 
 
@@ -96,7 +97,7 @@ def test_memory_ports_are_those_of_the_configuration():
     config = config_of(3, 5)
     weights, parameters, activations = memory_ports(config)
     assert [p.opcode for p in (weights, parameters, activations)] == [2, 3, 4]
-    assert (weights.word_bits, weights.stride_bits, weights.half) == (15, 16, config.weight_words // 2)
+    assert (weights.word_bits, weights.stride_bits, weights.page) == (15, 16, config.weight_words // 2)
     assert (activations.word_bits, activations.stride_bits) == (48, 64)
     assert parameters.word_bits == 64 * config.lanes
 
