@@ -67,11 +67,11 @@ class LayerProfile:
 
 @dataclass(frozen=True)
 class MemoryMark:
-    """How full a memory gets: words used of the fuller half, and words of a half."""
+    """How full a memory gets: words used of the fullest page, and words of a page."""
 
     memory: str
     used: int
-    half: int
+    page: int
 
 
 @dataclass(frozen=True)
@@ -224,16 +224,17 @@ def _marks(
     ]
     for port in memory_ports(config):
         ends = [_end(port, address, words) for opcode, address, words in [*loads, *written] if opcode == port.opcode]
-        yield MemoryMark(port.opcode.name.lower(), max(ends, default=0), port.half)
+        yield MemoryMark(port.opcode.name.lower(), max(ends, default=0), port.page)
 
 
 def _end(port: MemoryPort, address: int, words: int) -> int:
-    """One past the last word used, counted from the beginning of its half."""
-    return min(address % port.half + words, port.half)
+    """One past the last word used, counted from the beginning of its page."""
+    return min(address % port.page + words, port.page)
 
 
 def _output_words(record: LayerRecord, config: Config) -> int:
     """Words from a layer's first result to its last."""
     layer = record.layer
-    last_pixel = ceil_div(layer["output_bank"] + layer.channels, config.rows)
+    maximum = bool(layer["pool_kind"])
+    last_pixel = layer["n_tiles"] if maximum else ceil_div(layer["output_bank"] + layer.channels, config.rows)
     return (layer["pixels"] - 1) * layer["output_stride"] + last_pixel
