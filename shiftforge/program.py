@@ -1,4 +1,4 @@
-"""The program container: what `compile` writes and `run` reads, and the recipe by which packets are made from it.
+"""The program container: what `compile` writes and `run` reads.
 
 One file, little-endian::
 
@@ -10,8 +10,7 @@ The blob holds the packet payloads and the arrays of the graph; the JSON says wh
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast
 
@@ -19,95 +18,13 @@ from shiftforge.config import Config, from_dict
 from shiftforge.errors import InputError, NotBuiltError
 from shiftforge.files import read_bytes, write_atomically
 from shiftforge.graph import Graph
-from shiftforge.graph.stored import Blob, Described, Json, cut, node_from_json, node_to_json
-from shiftforge.packets import Opcode
+from shiftforge.graph.stored import Blob, Json, node_from_json, node_to_json
+from shiftforge.recipe import Recipe, recipe_from_json, recipe_to_json
 
 MAGIC = b"SFPROGRM"
-VERSION = 3
+VERSION = 4
 _HEAD = struct.Struct("<8sIIQQ")
 _DIGEST_BYTES = 32
-
-
-@dataclass(frozen=True)
-class Block:
-    """The payload of one WEIGHTS, PARAMETERS or ACTIVATIONS packet, and the memory word at which it begins."""
-
-    opcode: Opcode
-    address: int
-    payload: bytes = field(repr=False)
-    label: str
-    """What it holds, for messages."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One LAYER packet for each chunk of the batch, or for each example of it.
-
-    Parameters
-    ----------
-    layer : str
-        Name of the layer.
-    fields : mapping of str to int
-        The descriptor but for `pixels` and `result_bytes`. Activation addresses are those of a chunk whose input lies in the
-        lower half; for one in the upper half the halves change places.
-    loads : tuple of Block
-        Weights and parameters that are sent before it, for each chunk; empty when they lie on chip for good.
-    first, channels : int
-        The output channels that it computes.
-    pixels : int
-        Output pixels of one example.
-    each : bool
-        A packet for each example: its image has edges. Otherwise the examples are one long row of pixels.
-    input_words, output_words : int
-        Activation words of one example, input and output; the examples of a chunk lie one after the other.
-    """
-
-    layer: str
-    fields: Mapping[str, int]
-    loads: tuple[Block, ...]
-    first: int
-    channels: int
-    pixels: int = 1
-    each: bool = False
-    input_words: int = 0
-    output_words: int = 0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a batch becomes packets.
-
-    Parameters
-    ----------
-    features : int
-        Input elements of one example.
-    outputs : int
-        Output elements of one example.
-    chunk : int
-        Most examples that are on chip at once.
-    constants : tuple of Block
-        Weights and parameters that are sent once, before the first chunk.
-    steps : tuple of Step
-        For every chunk, in order, after its activations.
-    flips : bool
-        Whether the next chunk's input goes to the other half than this one's, so that it loads while the last layer runs.
-    input_pixels, output_pixels : int
-        Pixels of one example; each has the same channels.
-    """
-
-    features: int
-    outputs: int
-    chunk: int
-    constants: tuple[Block, ...]
-    steps: tuple[Step, ...]
-    flips: bool
-    input_pixels: int = 1
-    output_pixels: int = 1
-
-    @property
-    def channels(self) -> int:
-        """Of an input pixel."""
-        return self.features // self.input_pixels
 
 
 @dataclass(frozen=True)
@@ -117,7 +34,12 @@ class LayerReport:
     `k` are the products of one output element, all terms together; `macs` are per pixel, and `pixels` are those of one example;
     `tiles` are channel tiles; `slots` are the products that one tile's PEs are issued per pixel tile, padding included;
     `weight_words`, `parameter_words` and `activation_words` (of its output, per pixel; 0 when it goes to the stream) are memory
-    words; `pieces` are LAYER packets per chunk. In a program without a recipe what depends on the placement is 0.
+    words; `pieces` are LAYER packets per chunk, or per example where it runs in strips or its image has edges. In a program without
+    a recipe what depends on the placement is 0.
+
+    `place` says who computes it: ``chip``, ``strips`` (of the host's tensor) or ``host``; `unfolded`, whether the host laid out its
+    patches. Traffic of one example: `loaded_bytes` of activations before it, `result_bytes` after it; `constant_bytes` are its
+    weights and parameters, sent once or for every chunk.
     """
 
     name: str
@@ -137,6 +59,20 @@ class LayerReport:
     pixels: int = 1
     terms: int = 1
     groups: int = 1
+    place: str = "chip"
+    unfolded: bool = False
+    loaded_bytes: int = 0
+    result_bytes: int = 0
+    constant_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Marks:
+    """High-water marks: the most words of each memory that any moment of a run needs, halves and pages as they are filled."""
+
+    activation_words: int = 0
+    weight_words: int = 0
+    parameter_words: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,10 +90,11 @@ class Program:
     graph : Graph
         The compiled graph, which the golden network executes.
     placed : Recipe or None
-        None: this version of the machine does not run the network, for the reason in `unplaced`; the golden network does.
+        None: the machine does not run the network, for the reason in `unplaced`; the golden network does.
     report : tuple of LayerReport
     unplaced : str
         The node and what it needs, a part of a sentence; empty with a recipe.
+    marks : Marks
     """
 
     name: str
@@ -167,6 +104,7 @@ class Program:
     placed: Recipe | None
     report: tuple[LayerReport, ...]
     unplaced: str = ""
+    marks: Marks = Marks()
 
     def __post_init__(self) -> None:
         if self.overflow not in ("inf", "saturate"):
@@ -183,7 +121,7 @@ class Program:
         """What is placed; `NotBuiltError` says why nothing is."""
         if self.placed is None:
             raise NotBuiltError(
-                f"the program {self.name!r} must be one that the machine of this version runs, and {self.unplaced}; "
+                f"the program {self.name!r} must be one that its machine runs, and {self.unplaced}; "
                 "the golden network runs it: run --backend golden"
             )
         return self.placed
@@ -214,9 +152,10 @@ class Program:
             "config": cast(Json, self.config.to_dict()),
             "overflow": self.overflow,
             "graph": [node_to_json(node, blob) for node in self.graph],
-            "recipe": None if self.placed is None else _recipe_to_json(self.placed, blob),
+            "recipe": None if self.placed is None else recipe_to_json(self.placed, blob),
             "unplaced": self.unplaced,
             "report": [asdict(line) for line in self.report],
+            "marks": asdict(self.marks),
         }
         text = json.dumps(described, sort_keys=True).encode()
         data = _HEAD.pack(MAGIC, VERSION, self.hash, len(text), len(blob.data)) + text + bytes(blob.data)
@@ -260,9 +199,10 @@ def from_bytes(data: bytes, name: str = "program") -> Program:
             config=from_dict(described["config"]),
             overflow=described["overflow"],
             graph=Graph(tuple(node_from_json(node, blob) for node in described["graph"])),
-            placed=None if recipe is None else _recipe_from_json(recipe, blob),
+            placed=None if recipe is None else recipe_from_json(recipe, blob),
             unplaced=described["unplaced"],
             report=tuple(LayerReport(**line) for line in described["report"]),
+            marks=Marks(**described["marks"]),
         )
     except (KeyError, TypeError, UnicodeDecodeError, ValueError) as error:  # ValueError: JSON, NumPy and our own
         raise InputError(f"{name} must be a well-formed program, and is not ({error})") from None
@@ -275,7 +215,7 @@ def from_bytes(data: bytes, name: str = "program") -> Program:
 
 
 def require_placed(program: Program) -> None:
-    """`NotBuiltError` with the reason when the machine of this version does not run the program."""
+    """`NotBuiltError` with the reason when the machine does not run the program."""
     _ = program.recipe
 
 
@@ -286,68 +226,3 @@ def require_config(program: Program, config: Config) -> None:
             f"the program must be compiled for this configuration (hash {config.hash:#010x}), not for {program.hash:#010x}; "
             "compile the network again with this configuration"
         )
-
-
-def _block_to_json(block: Block, blob: Blob) -> Json:
-    return {
-        "opcode": int(block.opcode),
-        "address": block.address,
-        "payload": blob.add(block.payload),
-        "label": block.label,
-    }
-
-
-def _block_from_json(described: Described, blob: bytes) -> Block:
-    return Block(Opcode(described["opcode"]), described["address"], cut(blob, described["payload"]), described["label"])
-
-
-def _recipe_to_json(recipe: Recipe, blob: Blob) -> Json:
-    return {
-        "features": recipe.features,
-        "outputs": recipe.outputs,
-        "chunk": recipe.chunk,
-        "flips": recipe.flips,
-        "input_pixels": recipe.input_pixels,
-        "output_pixels": recipe.output_pixels,
-        "constants": [_block_to_json(block, blob) for block in recipe.constants],
-        "steps": [
-            {
-                "layer": step.layer,
-                "fields": dict(step.fields),
-                "loads": [_block_to_json(block, blob) for block in step.loads],
-                "first": step.first,
-                "channels": step.channels,
-                "pixels": step.pixels,
-                "each": step.each,
-                "input_words": step.input_words,
-                "output_words": step.output_words,
-            }
-            for step in recipe.steps
-        ],
-    }
-
-
-def _recipe_from_json(described: Described, blob: bytes) -> Recipe:
-    return Recipe(
-        features=described["features"],
-        outputs=described["outputs"],
-        chunk=described["chunk"],
-        flips=described["flips"],
-        input_pixels=described["input_pixels"],
-        output_pixels=described["output_pixels"],
-        constants=tuple(_block_from_json(block, blob) for block in described["constants"]),
-        steps=tuple(
-            Step(
-                layer=step["layer"],
-                fields=step["fields"],
-                loads=tuple(_block_from_json(block, blob) for block in step["loads"]),
-                first=step["first"],
-                channels=step["channels"],
-                pixels=step["pixels"],
-                each=step["each"],
-                input_words=step["input_words"],
-                output_words=step["output_words"],
-            )
-            for step in described["steps"]
-        ),
-    )

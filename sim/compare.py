@@ -198,14 +198,16 @@ def _cycle_of(
     program: Program, x_codes: Codes, results: Sequence[TransferResult], row: int, channel: int
 ) -> int | None:
     """Cycle of the output beat that carried one code of a program's result (examples, elements)."""
-    config = program.config
-    pixels = program.recipe.output_pixels
-    pixel, channel = divmod(channel, program.recipe.outputs // pixels)
-    row = row * pixels + pixel
+    config, output = program.config, program.recipe.output
+    pixel, channel = divmod(channel, output.channels)
+    y, x = divmod(pixel, output.width)
+    batch = len(x_codes)
+    answers = [answer for phase in program.recipe.phases for answer in stream.answers(config, phase, batch)]
+    sought = next((i for i, answer in enumerate(answers) if _holds(answer, output.name, row, y, x, channel)), None)
+    if sought is None:
+        return None  # the host made it
     beat_bytes = config.stream_bits // 8
-    answers = [send.answer for chunk in stream.batch(config, program.recipe, x_codes) for send in chunk if send.answer]
-    sought = next(i for i, answer in enumerate(answers) if _holds(answer, row, channel))
-    place = HEADER_BYTES + _offset(program, answers[sought], row, channel)
+    place = HEADER_BYTES + _offset(program, answers[sought], row, y, x, channel)
     for result in results:
         beats = 0
         for data in result.packets:
@@ -218,16 +220,20 @@ def _cycle_of(
     return None
 
 
-def _holds(answer: Answer, row: int, channel: int) -> bool:
-    return 0 <= row - answer.row < answer.rows and 0 <= channel - answer.column < answer.columns
+def _holds(answer: Answer, tensor: str, row: int, y: int, x: int, channel: int) -> bool:
+    region = answer.region
+    inside = 0 <= y - region.top < region.height and 0 <= x - region.left < region.width
+    part = answer.start <= row < answer.stop and 0 <= channel - answer.channel < answer.channels
+    return region.tensor == tensor and inside and part
 
 
-def _offset(program: Program, answer: Answer, row: int, channel: int) -> int:
+def _offset(program: Program, answer: Answer, row: int, y: int, x: int, channel: int) -> int:
     """First byte of a code in its RESULT payload, whose order is tile, pixel, group, lane."""
-    config = program.config
-    pixel, (tile, column) = row - answer.row, divmod(channel - answer.column, config.cols)
+    config, region = program.config, answer.region
+    pixel = ((row - answer.start) * region.height + y - region.top) * region.width + x - region.left
+    tile, column = divmod(channel - answer.channel, config.cols)
     width = config.groups * config.lanes
     before = tile * answer.rows * width
-    if tile == n_tiles(config, answer.columns) - 1:
-        width = -(-n_tail(config, answer.columns) // config.lanes) * config.lanes
+    if tile == n_tiles(config, answer.channels) - 1:
+        width = -(-n_tail(config, answer.channels) // config.lanes) * config.lanes
     return (before + pixel * width + column) * config.output.bytes

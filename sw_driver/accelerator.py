@@ -12,16 +12,19 @@ from shiftforge.config import Config
 from shiftforge.errors import DeviceError, InputError
 from shiftforge.packets import HEADER_BYTES, Header, HeaderFlag, Opcode, decode_status, packet
 from shiftforge.program import Program, require_config
+from shiftforge.recipe import HostStep
 from shiftforge.registers import ERROR_TEXT, Error, Flag
 from shiftforge.transport import ProgressCallback, TransferResult, Transport
 from sw_driver import layout, stream
 from sw_driver.compiler.emit import StreamLayer, lower
 from sw_driver.compiler.reading import Reading
+from sw_driver.host import Host
 from sw_driver.layout import Codes
-from sw_driver.stream import Send
+from sw_driver.stream import Answer, Send
 from sw_driver.values import as_float64, decode, encode
 
 Overflow = Literal["inf", "saturate"]
+Put = Callable[[Answer, bytes], None]
 
 TRANSFER_BYTES = 64 << 20
 """A transfer ends after the chunk with which its packets reach this many bytes, so that a large batch needs no more memory."""
@@ -71,12 +74,13 @@ class Accelerator:
         self.counters: dict[str, int] = {}
         self.observe: Callable[[Send], None] | None = None
         self._sequence = 0
+        self._host_flags = Flag(0)
         self._check_hardware()
 
     @property
     def flags(self) -> Flag:
-        """NV, OF and NX of the last run."""
-        return Flag(self.last_status.get("flags", 0))
+        """NV, OF and NX of the last run, those of the host's own roundings of spilled tensors among them."""
+        return Flag(self.last_status.get("flags", 0)) | self._host_flags
 
     # ---- programs
 
@@ -114,11 +118,19 @@ class Accelerator:
         """As `run`, from codes (batch, features) of the activation format."""
         require_config(program, self.config)
         self._check_operand("the input", x_codes, program.recipe.features)
-        recipe, batch = program.recipe, len(x_codes)
-        pixels = recipe.output_pixels
-        codes = stream.output_codes(self.config, batch * pixels, recipe.outputs // pixels)
-        self._execute(stream.batch(self.config, recipe, x_codes), codes, progress)
-        return codes.reshape(batch, recipe.outputs)
+        host = Host(self.config, program.graph, program.recipe, x_codes, saturate=program.overflow == "saturate")
+        self._execute(self._phases(host), host.put, progress)
+        self._host_flags = host.flags
+        return host.output
+
+    def _phases(self, host: Host) -> Iterator[Iterator[list[Send]]]:
+        """The chunks of each phase; what the host does comes when all answers of the phases before are there."""
+        for part in host.recipe.parts:
+            if isinstance(part, HostStep):
+                host.run(part)
+                continue
+            yield stream.batch(self.config, part, host.payload, host.batch)
+            host.settle(part)
 
     def run_values(
         self, program: Program, x: ArrayLike, *, progress: ProgressCallback | None = None
@@ -160,9 +172,10 @@ class Accelerator:
             As `run`.
         """
         layer = self._gemm_layer(x_codes, w_codes, exponent_bias, overflow or self.config.overflow)
-        codes = stream.output_codes(self.config, x_codes.shape[0], w_codes.shape[1])
-        self._execute(_gemm_chunks(self.config, layer, x_codes), codes, progress)
-        return codes
+        recipe = lower(self.config, layer)
+        host = Host(self.config, None, recipe, x_codes, saturate=layer.saturate)
+        self._execute(iter([_gemm_chunks(self.config, host)]), host.put, progress)
+        return host.output
 
     def _gemm_layer(self, x_codes: Codes, w_codes: NDArray[np.uint8], exponent_bias: int, overflow: str) -> StreamLayer:
         if overflow not in ("inf", "saturate"):
@@ -197,10 +210,11 @@ class Accelerator:
                 f"not {codes.dtype} of shape {codes.shape}"
             )
 
-    def _execute(self, chunks: Iterator[list[Send]], into: Codes, progress: ProgressCallback | None) -> None:
-        """Send the chunks' packets in one transfer or several, and put the answers into their places.
+    def _execute(self, phases: Iterator[Iterator[list[Send]]], put: Put, progress: ProgressCallback | None) -> None:
+        """Send the packets of every phase in one transfer or several, and put the answers into their places.
 
         The first transfer clears the sticky state and configures; each ends with a status request, whose reply shows its errors.
+        A phase's last transfer is over before the next phase is asked for its packets.
         """
         self._check_hardware()
         hello = [
@@ -209,13 +223,15 @@ class Accelerator:
         ]
         first: dict[str, int] = {}
         self.last_cycles, self.last_result, self.last_status = 0, None, {}
-        for sends in _transfers(chain([hello], chunks)):
-            replies = self._transfer([*sends, Send(Opcode.STATUS, 0, b"", "status request")], into, progress)
-            first = first or replies[0]
-            self.last_status = replies[-1]
-        self.counters = {name: (self.last_status[name] - first[name]) % (1 << 32) for name in _COUNTERS}
+        self._host_flags = Flag(0)
+        for chunks in phases:
+            for sends in _transfers(chunks if first else chain([hello], chunks)):
+                replies = self._transfer([*sends, Send(Opcode.STATUS, 0, b"", "status request")], put, progress)
+                first = first or replies[0]
+                self.last_status = replies[-1]
+        self.counters = {name: (self.last_status.get(name, 0) - first.get(name, 0)) % (1 << 32) for name in _COUNTERS}
 
-    def _transfer(self, sends: list[Send], into: Codes, progress: ProgressCallback | None) -> list[dict[str, int]]:
+    def _transfer(self, sends: list[Send], put: Put, progress: ProgressCallback | None) -> list[dict[str, int]]:
         """One transfer; the status replies in it."""
         labels: dict[int, Send] = {}
         packets = []
@@ -246,7 +262,7 @@ class Accelerator:
             )
         for send, payload in answers:
             assert send.answer is not None
-            stream.put(self.config, send.answer, payload, into)
+            put(send.answer, payload)
         return replies
 
     def _explain(self, labels: dict[int, Send], error: DeviceError) -> None:
@@ -323,22 +339,22 @@ def _transfers(chunks: Iterable[list[Send]]) -> Iterator[list[Send]]:
         yield sends
 
 
-def _gemm_chunks(config: Config, layer: StreamLayer, x_codes: Codes) -> Iterator[list[Send]]:
+def _gemm_chunks(config: Config, host: Host) -> Iterator[list[Send]]:
     """The packets of a matrix product of any size.
 
     Weights that fit on chip are loaded once. Of those that do not, either the weights are loaded for each chunk of activations
     or the activations for each piece of weights, whichever moves fewer bytes.
     """
-    whole = lower(config, [layer])
-    rows, (k, n) = x_codes.shape[0], layer.codes.shape
+    (whole,), rows, k, n = host.recipe.phases, host.batch, host.recipe.features, host.recipe.outputs
     x_bytes = rows * layout.k_words(config, k) * config.activation_word_bits // 8
     w_bytes = layout.weight_words(config, k, n) * config.weight_word_bits // 8
     chunks, pieces = -(-rows // whole.chunk), len(whole.steps)
     if whole.constants or x_bytes + chunks * w_bytes <= w_bytes + pieces * x_bytes:
-        yield from stream.batch(config, whole, x_codes)
+        yield from stream.batch(config, whole, host.payload, rows)
         return
-    upper = False
+    flipped = False
+    inputs = whole.steps[0].inputs
     for step in whole.steps:
-        piece = replace(whole, constants=step.loads, steps=(replace(step, loads=()),))
-        yield from stream.batch(config, piece, x_codes, upper=upper)
-        upper ^= chunks % 2 == 1
+        piece = replace(whole, constants=step.loads, steps=(replace(step, loads=(), inputs=inputs),))
+        yield from stream.batch(config, piece, host.payload, rows, flipped=flipped)
+        flipped ^= chunks % 2 == 1

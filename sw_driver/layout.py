@@ -18,6 +18,16 @@ from shiftforge.packing import pack_codes
 Codes: TypeAlias = NDArray[np.uint8 | np.uint16 | np.uint32]
 
 
+def pages(config: Config) -> int:
+    """Pages of the activation memory."""
+    return config.activation_pages
+
+
+def page_words(config: Config) -> int:
+    """Words of a page of the activation memory."""
+    return config.activation_words // pages(config)
+
+
 def storage_dtype(fmt: Format) -> np.dtype[np.uint8] | np.dtype[np.uint16] | np.dtype[np.uint32]:
     """The little-endian unsigned dtype of the format's raw bits."""
     if fmt.bits == 8:
@@ -53,6 +63,21 @@ def weight_words(config: Config, k: int, n: int) -> int:
 def parameter_words(config: Config, n: int) -> int:
     """Parameter words of `n` channels: tiles of ``groups`` words."""
     return n_tiles(config, n) * config.groups
+
+
+def activation_stride(config: Config) -> int:
+    """Bytes that an activation word takes in a payload."""
+    return word_stride_bits(config.activation_word_bits) // 8
+
+
+def weight_stride(config: Config) -> int:
+    """Bytes that a weight word takes in a payload."""
+    return word_stride_bits(config.weight_word_bits) // 8
+
+
+def parameter_stride(config: Config) -> int:
+    """Bytes that a parameter word takes in a payload."""
+    return word_stride_bits(config.parameter_word_bits) // 8
 
 
 def result_bytes(config: Config, pixels: int, n: int) -> int:

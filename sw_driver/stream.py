@@ -1,29 +1,35 @@
-"""A recipe and a batch of codes to the packets to send, and the answers back to codes."""
+"""A phase and a batch to the packets to send, and the answers that they bring."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-import numpy as np
 
 from shiftforge.config import Config
 from shiftforge.packets import Opcode, encode_layer
-from shiftforge.program import Block, Recipe, Step
+from shiftforge.recipe import Block, Load, Phase, Region, Step
 from sw_driver import layout
-from sw_driver.layout import Codes
+
+Payload = Callable[[Load, int, int], bytes]
+"""The activation words of a load for a range of examples: `sw_driver.host.Host.payload`."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The RESULT packet that a LAYER packet brings: which part of the output matrix, and how many payload bytes.
+    """The RESULT packet that a LAYER packet brings: of which examples, pixels and channels, and how many payload bytes.
 
-    A row of that matrix is one output pixel, a column one channel; the pixels of an example come one after the other.
+    `start` and `stop` are examples; `channel` is the host tensor's first channel.
     """
 
-    row: int
-    rows: int
-    column: int
-    columns: int
+    region: Region
+    start: int
+    stop: int
+    channel: int
+    channels: int
     length: int
+
+    @property
+    def rows(self) -> int:
+        """Pixels of all examples, one after the other."""
+        return (self.stop - self.start) * self.region.pixels
 
 
 @dataclass(frozen=True)
@@ -45,65 +51,74 @@ def load(block: Block, layer: str = "") -> Send:
     return Send(block.opcode, block.address, block.payload, block.label, layer=layer)
 
 
-def batch(config: Config, recipe: Recipe, codes: Codes, *, upper: bool = False) -> Iterator[list[Send]]:
+def batch(
+    config: Config, phase: Phase, payload: Payload, examples: int, *, flipped: bool = False
+) -> Iterator[list[Send]]:
     """The packets of each chunk of a batch, the constants with the first one.
 
     Parameters
     ----------
-    codes : (examples, elements) in the activation format
-    upper : bool
-        Whether the first chunk's input goes to the upper half of the activation memory.
+    flipped : bool
+        Whether the first chunk's activation addresses are already flipped (`Phase.flip`).
     """
-    constants = [load(block) for block in recipe.constants]
-    half = config.activation_words // 2
-    for start in range(0, codes.shape[0], recipe.chunk):
-        part = codes[start : start + recipe.chunk]
-        stop = start + len(part)
-        base = half if upper else 0
-        words = layout.pack_activations(config, part.reshape(-1, recipe.channels))
-        sends = [*constants, Send(Opcode.ACTIVATIONS, base, words, f"input {_rows(start, stop)}")]
-        constants = []
-        for step in recipe.steps:
+    constants = [load(block) for block in phase.constants]
+    for start in range(0, examples, phase.chunk):
+        stop = min(start + phase.chunk, examples)
+        flip = phase.flip if flipped else 0
+        sends, constants = constants, []
+        for step in phase.steps:
+            for each in step.inputs:
+                label = f"{each.region.tensor}, {_rows(start, stop)}"
+                sends.append(
+                    Send(Opcode.ACTIVATIONS, each.address ^ flip, payload(each, start, stop), label, layer=step.layer)
+                )
             sends += [load(block, step.layer) for block in step.loads]
-            if step.each:
-                sends += [_layer(config, step, row, row + 1, base, row - start) for row in range(start, stop)]
-            else:
-                sends.append(_layer(config, step, start, stop, base))
+            sends += [_layer(config, step, *part, start, flip) for part in _parts(step, start, stop)]
         yield sends
-        upper ^= recipe.flips
+        flipped = not flipped
+
+
+def answers(config: Config, phase: Phase, examples: int) -> Iterator[Answer]:
+    """The answers of a batch, in the order in which they arrive."""
+    for start in range(0, examples, phase.chunk):
+        for step in phase.steps:
+            for part in _parts(step, start, min(start + phase.chunk, examples)):
+                answer = _answer(config, step, *part)
+                if answer is not None:
+                    yield answer
+
+
+def _parts(step: Step, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """The examples of each LAYER packet."""
+    return ((row, row + 1) for row in range(start, stop)) if step.each else iter([(start, stop)])
 
 
 def _rows(start: int, stop: int) -> str:
     return f"rows {start}..{stop - 1}"
 
 
-def _layer(config: Config, step: Step, start: int, stop: int, base: int, place: int = 0) -> Send:
-    """The LAYER packet of examples ``start`` .. ``stop - 1``, the first of which is the `place`-th of its chunk."""
-    low = config.activation_words // 2 - 1
+def _answer(config: Config, step: Step, start: int, stop: int) -> Answer | None:
+    if step.result is None:
+        return None
+    length = layout.result_bytes(config, (stop - start) * step.pixels, step.channels)
+    return Answer(step.result, start, stop, step.channel, step.channels, length)
+
+
+def _layer(config: Config, step: Step, start: int, stop: int, first: int, flip: int) -> Send:
+    """The LAYER packet of examples ``start`` .. ``stop - 1`` of a chunk that begins with `first`."""
+    low, place = layout.page_words(config) - 1, start - first
 
     def moved(address: int, words: int) -> int:
-        return (address & ~low ^ base) | ((address + place * words) & low)
+        return (address & ~low ^ flip) | ((address + place * words) & low)
 
-    pixels = (stop - start) * step.pixels
-    fields = {**step.fields, "pixels": pixels}
+    fields = {**step.fields, "pixels": (stop - start) * step.pixels}
     fields["input_address"] = moved(fields["input_address"], step.input_words)
-    answer = None
-    if fields["to_stream"]:
-        length = layout.result_bytes(config, pixels, step.channels)
-        fields["result_bytes"] = length
-        answer = Answer(start * step.pixels, pixels, step.first, step.channels, length)
-    else:
+    if "output_stride" in fields:
         fields["output_address"] = moved(fields["output_address"], step.output_words)
+    if "residual" in fields:
+        fields["residual_address"] = moved(fields["residual_address"], step.residual_words)
+    answer = _answer(config, step, start, stop)
+    if answer is not None:
+        fields["result_bytes"] = answer.length
     label = f"layer {step.layer}, channels {step.first}..{step.first + step.channels - 1}, {_rows(start, stop)}"
     return Send(Opcode.LAYER, 0, encode_layer(fields), label, answer, step.layer)
-
-
-def put(config: Config, answer: Answer, payload: bytes, into: Codes) -> None:
-    """Unpack a RESULT payload into its part of the output matrix."""
-    part = layout.unpack_result(config, payload, answer.rows, answer.columns)
-    into[answer.row : answer.row + answer.rows, answer.column : answer.column + answer.columns] = part
-
-
-def output_codes(config: Config, rows: int, columns: int) -> Codes:
-    """An output matrix to put answers into."""
-    return np.empty((rows, columns), layout.storage_dtype(config.output))

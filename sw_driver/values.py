@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftforge.errors import InputError
 from shiftforge.formats import Format
+from shiftforge.registers import Flag
 from sw_driver.layout import Codes, storage_dtype
 
 _EXACT = 1 << 53
@@ -36,26 +37,42 @@ def encode(fmt: Format, values: NDArray[np.float64], *, saturate: bool) -> Codes
     Overflow gives infinity (NaN where the format has none), or with `saturate` the largest finite value; an infinity stays one.
     Integers always saturate, and NaN becomes 0.
     """
+    return encode_flagged(fmt, values, saturate=saturate)[0]
+
+
+def encode_flagged(fmt: Format, values: NDArray[np.float64], *, saturate: bool) -> tuple[Codes, Flag]:
+    """As `encode`, and the flags that the machine's rounding raises for the same values."""
     dtype = storage_dtype(fmt)
+    finite = np.isfinite(values)
     if not fmt.is_float:
         limit = 1 << (fmt.bits - 1)
-        rounded = np.clip(np.rint(np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)), -limit, limit - 1)
-        return (rounded.astype(np.int64) & ((1 << fmt.bits) - 1)).astype(dtype)
-    special = ~np.isfinite(values)
-    magnitude = np.abs(np.where(special, 0.0, values))
+        rounded = np.rint(np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf))
+        clipped = np.clip(rounded, -limit, limit - 1)
+        raised = _flags(not finite.all(), finite & (clipped != rounded), finite & (clipped != values))
+        return (clipped.astype(np.int64) & ((1 << fmt.bits) - 1)).astype(dtype), raised
+    magnitude = np.abs(np.where(finite, values, 0.0))
     # frexp gives 0.5 <= fraction < 1, so the leading bit is at exponent - 1; subnormals share the smallest exponent.
     exponent = np.where(magnitude == 0, fmt.min_exponent, np.frexp(magnitude)[1].astype(np.int64) - 1)
     exponent = np.maximum(exponent, fmt.min_exponent)
     # In units of the last place, at most precision + 1 bits: the scaling is exact unless the units vanish below 2**-1022.
-    units = np.rint(np.ldexp(magnitude, fmt.fraction_bits - exponent)).astype(np.int64)
+    exact = np.ldexp(magnitude, fmt.fraction_bits - exponent)
+    units = np.rint(exact).astype(np.int64)
     # A normal number's hidden bit adds 1 to the field, and so does a carry out of the fraction.
     codes = ((exponent - fmt.min_exponent) << fmt.fraction_bits) + units
+    over = codes > fmt.max_finite
+    raised = _flags(False, over, over | (units != exact))
     overflowed = fmt.max_finite if saturate else (fmt.inf if fmt.has_inf else fmt.nan)
-    codes = np.where(codes > fmt.max_finite, overflowed, codes)
+    codes = np.where(over, overflowed, codes)
     codes = np.where(np.isinf(values), fmt.inf if fmt.has_inf else fmt.nan, codes)
     codes |= np.where(np.signbit(values), fmt.sign_bit, 0)
     nan = np.isnan(values) | ((codes & (fmt.sign_bit - 1)) == fmt.nan)
-    return np.where(nan, fmt.nan, codes).astype(dtype)
+    return np.where(nan, fmt.nan, codes).astype(dtype), raised
+
+
+def _flags(invalid: bool, over: NDArray[np.bool_], inexact: NDArray[np.bool_]) -> Flag:
+    raised = Flag.NV if invalid else Flag(0)
+    raised |= Flag.OF if over.any() else Flag(0)
+    return raised | (Flag.NX if inexact.any() else Flag(0))
 
 
 def decode(fmt: Format, codes: Codes) -> NDArray[np.float64]:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 _TEXT = """\
 Reads a network, folds batch normalisation and activations into its shift layers, places them on the accelerator and writes
 the stream program. --check runs real inputs after every pass and compares; --calibrate sets the tensor scales that int8,
-int16 and fp8 need. Prints one line per layer. A network that this version's machine does not run becomes a program for the
-golden model alone, and the reason is printed."""
+int16 and fp8 need. Prints one line per layer and how full the memories get. Tensors that do not fit on chip leave it and come
+back, in strips where they must. A network that the machine does not run becomes a program for the golden model alone, and the
+reason is printed, with the key of the configuration that mends it."""
 _EXAMPLE = """\
 shiftforge compile digits.pt2 --config examples/demo.toml --out digits.sfp
 shiftforge compile digits.pt2 --config examples/demo.toml --out digits.sfp --check digits.test.npz
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
                 "overflow": program.overflow,
                 "input_shape": list(program.input_shape),
                 "unplaced": program.unplaced,
-                "resident": program.placed is not None and all(not step.loads for step in program.recipe.steps),
+                "resident": program.placed is not None and program.recipe.resident,
                 "layers": [asdict(line) for line in program.report],
                 "checks": [asdict(check) for check in checks],
             }
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         exact = "every bit equal" if check.rule == "==" else f"{check.rule}, at most {check.difference:.1e}"
         print(f"checked {check.name}: {exact}")
     if program.unplaced:
-        print(f"the machine of this version does not run it: {program.unplaced}; run --backend golden does")
+        print(f"its machine does not run it: {program.unplaced}; run --backend golden does")
     print(f"{args.out}: written")
     return 0
 

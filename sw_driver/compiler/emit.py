@@ -3,8 +3,8 @@
 Nothing here knows a batch: `sw_driver.stream` adds the pixels when the program runs.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from shiftforge.activation import ACTIVATION_KINDS, Activation
 from shiftforge.config import Config
 from shiftforge.packets import Opcode
-from shiftforge.program import Block, Recipe, Step
+from shiftforge.recipe import Block, HostTensor, Load, Phase, Recipe, Region, Step
 from sw_driver import layout
+from sw_driver.compiler.pages import Pages, place_pages
 from sw_driver.compiler.place import LayerShape, Piece, Placement, place
 from sw_driver.compiler.reading import Reading
+from sw_driver.compiler.strips import Strip
+from sw_driver.compiler.tasks import Buffer, Task, View, Work
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,8 @@ class StreamLayer:
         None: the exact sum is rounded directly to the format it leaves in, without post-processing (`gemm`).
     saturate : bool
         Finite overflow gives the largest finite value.
+    residual_scale : float
+        Factor of what it adds, an fp32 number.
     """
 
     name: str
@@ -43,54 +48,139 @@ class StreamLayer:
     bias: NDArray[np.float32] | None = None
     activation: Activation = field(default_factory=Activation.none)
     saturate: bool = True
+    residual_scale: float = 1.0
 
-    def shape(self, config: Config) -> LayerShape:
+    @property
+    def shape(self) -> LayerShape:
         """What placement has to know."""
-        (k, n), reading = self.codes.shape, self.reading
-        pixels = (reading.pixels, reading.output_pixels)
-        return LayerShape(self.name, int(k), int(n), self.scale is not None, *pixels, reading.words(config))
+        k, n = self.codes.shape
+        return LayerShape(self.name, int(k), int(n), self.scale is not None)
 
 
-def lower(config: Config, layers: Sequence[StreamLayer]) -> Recipe:
-    """Place and emit a chain of layers; `InputError` where a K is beyond `max_k`, or a tensor beyond the memory."""
-    return emit(config, layers, place(config, [layer.shape(config) for layer in layers]))
+def lower(config: Config, layer: StreamLayer) -> Recipe:
+    """The recipe of a single layer that reads the input; `InputError` where its K is beyond `max_k`."""
+    reading, n = layer.reading, layer.codes.shape[1]
+    buffer = Buffer("x", reading.pixels, reading.channels)
+    task = Task(layer.name, False, reading, View(buffer, reading.channels), result=layer.name)
+    work = Work((task,), {"x": buffer}, (layer.name,))
+    placement = place(config, [layer.shape])
+    pages = place_pages(config, work)
+    assert pages is not None, "a page holds a tile of max_k"
+    tensors = {
+        "x": HostTensor("x", 1, reading.pixels, reading.channels, "activation"),
+        layer.name: HostTensor(layer.name, 1, reading.output_pixels, int(n), "output"),
+    }
+    return Recipe(tuple(tensors.values()), (emit(config, {layer.name: layer}, work, pages, placement, tensors),))
 
 
-def emit(config: Config, layers: Sequence[StreamLayer], placement: Placement) -> Recipe:
-    """The recipe of placed layers."""
-    blocks = [_blocks(config, layers[piece.layer], piece) for piece in placement.pieces]
-    constants: tuple[Block, ...] = ()
-    if placement.resident:
-        constants = _merged(config, [block for pair in blocks for block in pair])
-        blocks = [() for _ in blocks]
-    steps = tuple(_step(config, layers, piece, loads) for piece, loads in zip(placement.pieces, blocks, strict=True))
-    first, last = layers[0].reading, layers[-1]
-    return Recipe(
-        features=first.pixels * first.channels,
-        outputs=last.reading.output_pixels * last.codes.shape[1],
-        chunk=placement.chunk,
-        constants=constants,
-        steps=steps,
-        flips=len(layers) % 2 == 1,  # the last layer reads the half that the input came to: the other one is free
-        input_pixels=first.pixels,
-        output_pixels=last.reading.output_pixels,
-    )
+def emit(
+    config: Config,
+    layers: Mapping[str, StreamLayer],
+    work: Work,
+    pages: Pages,
+    placement: Placement,
+    tensors: Mapping[str, HostTensor],
+) -> Phase:
+    """The phase of tasks that run together on chip; `placement` is that of their layers, in order."""
+    blocks, constants = _constants(config, layers, work.tasks, placement)
+    steps: list[Step] = []
+    number = -1
+    for index, task in enumerate(work.tasks):
+        inputs = tuple(
+            Load(_whole(tensors[name]), pages.addresses[name], work.loaded[name].words(config))
+            for name, task_index in pages.before.items()
+            if task_index == index
+        )
+        result = _whole(tensors[task.result]) if task.result else None
+        place_ = _Place(config, pages.addresses, task)
+        if task.pool:
+            steps.append(replace(_step(config, task, place_.pool(), 0, task.source.channels), inputs=inputs))
+            continue
+        number += 1
+        for at, piece in enumerate(placement.pieces):
+            if piece.layer == number:
+                fields = place_.layer(layers[task.name], piece)
+                step = _step(config, task, fields, piece.first, piece.channels)
+                steps.append(replace(step, loads=blocks[at], inputs=inputs, result=result))
+                inputs = ()
+    return Phase(pages.chunk, constants, tuple(steps), pages.flip)
 
 
-def _step(config: Config, layers: Sequence[StreamLayer], piece: Piece, loads: tuple[Block, ...]) -> Step:
-    layer = layers[piece.layer]
-    reading = layer.reading
+def emit_strips(
+    config: Config,
+    layer: StreamLayer,
+    strips: Sequence[Strip],
+    residual: str,
+    placement: Placement,
+) -> Phase:
+    """The phase of one layer in strips, which take the first two pages in turn.
+
+    Where the layer's weights do not fit at once, they are loaded for every strip, or the strips for every piece of the weights,
+    whichever moves fewer bytes.
+    """
+    n, page = layer.codes.shape[1], layout.page_words(config)
+    task = Task(layer.name, False, layer.reading, View(Buffer("", 0, 0), 0), result=layer.name)
+    blocks, constants = _constants(config, {layer.name: layer}, [task], placement)
+    pieces = list(zip(placement.pieces, blocks, strict=True))
+    loaded = sum(strip.source.pixels for strip in strips) * layer.reading.tap_words(config)
+    loaded += sum(strip.output.pixels for strip in strips) * layout.k_words(config, n) if residual else 0
+    loaded *= config.activation_word_bits
+    weights = sum(8 * len(block.payload) for blocks_ in blocks for block in blocks_)
+    turns = [(strip, [pair]) for pair in pieces for strip in strips]
+    if loaded + len(strips) * weights <= len(pieces) * loaded + weights:
+        turns = [(strip, pieces) for strip in strips]
+    steps: list[Step] = []
+    before: list[tuple[Piece, tuple[Block, ...]]] = []
+    for turn, (strip, parts) in enumerate(turns):
+        base, reading = turn % 2 * page, strip.reading
+        source = Buffer("source", reading.pixels, reading.channels)
+        added = Buffer("residual", strip.output.pixels, int(n))
+        addresses = {"source": base, "residual": base + source.words(config)}
+        inputs = [Load(strip.source, base, source.words(config))]
+        if residual:
+            region = replace(strip.output, tensor=residual)
+            inputs.append(Load(region, addresses["residual"], added.words(config)))
+        view = View(added, int(n)) if residual else None
+        task = Task(layer.name, False, reading, View(source, reading.channels), view, result=layer.name)
+        place_ = _Place(config, addresses, task)
+        for piece, loads in parts:
+            step = _step(config, task, place_.layer(layer, piece), piece.first, piece.channels)
+            same = parts == before and len(parts) == 1
+            steps.append(replace(step, loads=() if same else loads, inputs=tuple(inputs), result=strip.output))
+            inputs = []
+        before = parts
+    return Phase(1, constants, tuple(steps), page if len(turns) % 2 else 0)
+
+
+def _whole(tensor: HostTensor) -> Region:
+    return Region(tensor.name, 0, 0, tensor.height, tensor.width)
+
+
+def _step(config: Config, task: Task, fields: dict[str, int], first: int, channels: int) -> Step:
     return Step(
-        layer.name,
-        _fields(config, layers, piece),
-        loads,
-        piece.first,
-        piece.channels,
-        reading.output_pixels,
-        reading.each,
-        reading.words(config),
-        reading.output_pixels * layout.k_words(config, layer.codes.shape[1]),
+        layer=task.name,
+        fields=fields,
+        loads=(),
+        first=first,
+        channels=channels,
+        pixels=task.reading.output_pixels,
+        each=task.reading.each,
+        input_words=task.source.buffer.words(config),
+        output_words=0 if task.output is None else task.output.buffer.words(config),
+        residual_words=0 if task.residual is None else task.residual.buffer.words(config),
+        channel=task.channel + first if task.result else 0,
     )
+
+
+def _constants(
+    config: Config, layers: Mapping[str, StreamLayer], tasks: Sequence[Task], placement: Placement
+) -> tuple[list[tuple[Block, ...]], tuple[Block, ...]]:
+    """What is sent before each piece, and what is sent once."""
+    order = [layers[task.name] for task in tasks if not task.pool]
+    blocks = [_blocks(config, order[piece.layer], piece) for piece in placement.pieces]
+    if not placement.resident:
+        return blocks, ()
+    return [() for _ in blocks], _merged(config, [block for pair in blocks for block in pair])
 
 
 def _blocks(config: Config, layer: StreamLayer, piece: Piece) -> tuple[Block, ...]:
@@ -129,28 +219,61 @@ def _merged(config: Config, blocks: Sequence[Block]) -> tuple[Block, ...]:
     return tuple(merged)
 
 
-def _fields(config: Config, layers: Sequence[StreamLayer], piece: Piece) -> dict[str, int]:
-    layer = layers[piece.layer]
-    (k, n), last = layer.codes.shape, piece.layer == len(layers) - 1
-    half = config.activation_words // 2
-    fields = {
-        "to_stream": int(last),
-        "post": int(layer.scale is not None),
-        "saturate": int(layer.saturate),
-        "act_kind": ACTIVATION_KINDS.index(layer.activation.kind),
-        "act_shift": layer.activation.shift,
-        "exponent_bias": layer.exponent_bias,
-        **layer.reading.fields(config, piece.layer % 2 * half),
-        "k_tail": layout.k_tail(config, k),
-        "n_tiles": layout.n_tiles(config, piece.channels),
-        "n_tail": layout.n_tail(config, piece.channels),
-        "weight_address": piece.weight_address,
-        "parameter_address": piece.parameter_address,
-        "clamp_lo": layer.activation.lo,
-        "clamp_hi": layer.activation.hi,
-    }
-    if not last:
-        fields["output_address"] = (piece.layer + 1) % 2 * half + piece.first // config.rows
-        fields["output_bank"] = piece.first % config.rows
-        fields["output_stride"] = layout.k_words(config, n)
-    return fields
+@dataclass(frozen=True)
+class _Place:
+    """Descriptor fields of a task whose buffers lie at these addresses."""
+
+    config: Config
+    addresses: Mapping[str, int]
+    task: Task
+
+    def _word(self, view: View, channel: int = 0) -> tuple[int, int]:
+        """The first pixel's word that holds a channel of the view, and its element there."""
+        word, element = divmod(view.first + channel, self.config.rows)
+        return self.addresses[view.buffer.name] + word, element
+
+    def layer(self, layer: StreamLayer, piece: Piece) -> dict[str, int]:
+        """Those of the piece of a layer."""
+        config, task = self.config, self.task
+        fields = {
+            "to_stream": int(task.output is None),
+            "post": int(layer.scale is not None),
+            "saturate": int(layer.saturate),
+            "act_kind": ACTIVATION_KINDS.index(layer.activation.kind),
+            "act_shift": layer.activation.shift,
+            "exponent_bias": layer.exponent_bias,
+            **task.reading.fields(config, self._word(task.source)[0], task.source.buffer.pixel_words(config)),
+            "k_tail": layout.k_tail(config, layer.codes.shape[0]),
+            "n_tiles": layout.n_tiles(config, piece.channels),
+            "n_tail": layout.n_tail(config, piece.channels),
+            "weight_address": piece.weight_address,
+            "parameter_address": piece.parameter_address,
+            "clamp_lo": layer.activation.lo,
+            "clamp_hi": layer.activation.hi,
+        }
+        if task.output is not None:
+            fields["output_address"], fields["output_bank"] = self._word(task.output, piece.first)
+            fields["output_stride"] = task.output.buffer.pixel_words(config)
+        if task.residual is not None:
+            fields["residual"] = 1
+            fields["residual_scale"] = int(np.float32(layer.residual_scale).view(np.uint32))
+            fields["residual_address"], fields["residual_bank"] = self._word(task.residual, piece.first)
+            fields["residual_stride"] = task.residual.buffer.pixel_words(config)
+        return fields
+
+    def pool(self) -> dict[str, int]:
+        """Those of a max-pool: every word of a pixel is a tile of its own."""
+        config, task = self.config, self.task
+        assert task.output is not None
+        assert task.reading.geometry is not None
+        pixel_words = task.source.buffer.pixel_words(config)
+        address = self._word(task.source)[0]
+        return {
+            **task.reading.geometry.descriptor(address, layout.page_words(config), pixel_words, 1),
+            "pool_kind": 1,
+            "k_tail": config.rows,
+            "n_tiles": layout.k_words(config, task.source.channels),
+            "n_tail": config.cols,
+            "output_address": self._word(task.output)[0],
+            "output_stride": task.output.buffer.pixel_words(config),
+        }

@@ -1,7 +1,7 @@
 """Graph in, `Program` out: all passes in order, then place and emit."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 
 from shiftforge.config import Config
 from shiftforge.errors import InputError
-from shiftforge.graph import Conv, Graph, Layer, Linear, Reshape
+from shiftforge.graph import Conv, Graph, Layer
 from shiftforge.passes import compiled
-from shiftforge.program import LayerReport, Program
-from sw_driver import layout
-from sw_driver.compiler.emit import StreamLayer, emit
+from shiftforge.program import Marks, Program
+from shiftforge.recipe import HostStep, HostTensor, Part, Phase, Recipe
+from sw_driver.compiler.emit import StreamLayer, emit, emit_strips
+from sw_driver.compiler.machine import readings_of
+from sw_driver.compiler.parts import InStrips, OnHost, Together, parts_of
 from sw_driver.compiler.place import Placement, place
-from sw_driver.compiler.reading import Reading, reading_of
+from sw_driver.compiler.reading import Reading
+from sw_driver.compiler.report import report
+from sw_driver.compiler.units import NotPlaced, Units
 
 
 def compile_graph(
@@ -50,11 +54,10 @@ def assemble(
 ) -> Program:
     """Place and emit a compiled graph (also part of one: `Graph.up_to`).
 
-    A graph that the machine of this version does not run becomes a program without a recipe, which says why; the golden network
-    runs it all the same.
+    A graph that the machine of this configuration does not run becomes a program without a recipe, which says why; the golden
+    network runs it all the same.
     """
-    layers = graph.layers()
-    for layer in layers:
+    for layer in graph.layers():
         if layer.weight_bits != config.weights.bits:
             raise InputError(
                 f"weights of layer {layer.name!r} must have the configuration's {config.weights.bits} bits, not "
@@ -64,51 +67,84 @@ def assemble(
             raise InputError(
                 f"weights of layer {layer.name!r} must not be zero without masks; set array.mask = true in the configuration"
             )
+    units = Units(graph)
     try:
-        readings = chain_of(graph, config.weights.mask)
+        readings = readings_of(config, units)
+        maker = _Maker(config, units, readings, overflow == "saturate")
+        for part in parts_of(config, units, readings):
+            maker.add(part)
     except NotPlaced as reason:
-        report = tuple(_line(config, graph, layer) for layer in layers)
-        return Program(name, config, overflow, graph, None, report, str(reason))
-    streams = [
-        _stream_layer(config, layer, reading, overflow == "saturate")
-        for layer, reading in zip(layers, readings, strict=True)
-    ]
-    placement = place(config, [layer.shape(config) for layer in streams])
-    recipe = emit(config, streams, placement)
-    return Program(name, config, overflow, graph, recipe, tuple(_report(config, graph, layers, streams, placement)))
+        return Program(name, config, overflow, graph, None, report(config, graph, None), str(reason))
+    recipe = maker.recipe()
+    return Program(name, config, overflow, graph, recipe, report(config, graph, recipe), marks=maker.marks)
 
 
-class NotPlaced(Exception):
-    """Why the machine of this version does not run a compiled graph, as part of a sentence."""
+@dataclass
+class _Maker:
+    """Gathers the parts of a recipe, the host tensors between them and the memory that they need."""
 
+    config: Config
+    units: Units
+    readings: Mapping[str, Reading]
+    saturate: bool
+    parts: list[Part] = field(default_factory=list)
+    tensors: dict[str, HostTensor] = field(default_factory=dict)
+    marks: Marks = field(default_factory=Marks)
 
-def chain_of(graph: Graph, masks: bool) -> list[Reading]:
-    """How each layer reads the one before it; `NotPlaced` when the graph is no chain that the machine runs."""
-    readings: list[Reading] = []
-    before, stored = graph.input.name, graph.shapes[graph.input.name]
-    for node in graph.nodes[1:]:
-        if isinstance(node, Reshape):
-            if node.source != before:
-                raise NotPlaced(f"node {node.name!r} does not read what is before it, {before!r}")
-            before = node.name
-            continue
-        if not isinstance(node, Linear | Conv):
-            raise NotPlaced(f"node {node.name!r} is a {type(node).__name__}, which it does not do yet")
-        if node.residual:
-            raise NotPlaced(f"layer {node.name!r} adds the residual {node.residual!r}, which it does not do yet")
-        if node.source != before:
-            raise NotPlaced(f"layer {node.name!r} does not read what is before it, {before!r}")
-        if isinstance(node, Conv) and node.groups != 1 and not masks:
-            raise NotPlaced(
-                f"layer {node.name!r} has {node.groups} groups (or is an average), "
-                "which needs array.mask = true in the configuration"
-            )
-        try:
-            readings.append(reading_of(node, stored, graph.shapes[before]))
-        except InputError as error:
-            raise NotPlaced(f"layer {node.name!r} does not fit its addresses: {error}") from None
-        before, stored = node.name, graph.shapes[node.name]
-    return readings
+    def __post_init__(self) -> None:
+        self._tensor(self.units.graph.input.name)
+
+    def add(self, part: Together | InStrips | OnHost) -> None:
+        """Emit one more part."""
+        if isinstance(part, OnHost):
+            self._tensor(part.node.name)
+            self.parts.append(HostStep(part.node.name))
+        elif isinstance(part, InStrips):
+            self._tensor(part.layer.name)
+            layer = self._layer(part.layer.name)
+            placement = place(self.config, [layer.shape])
+            phase = emit_strips(self.config, layer, part.strips, part.residual, placement)
+            self._emitted(phase, placement, 2 * max(sum(load.words for load in step.inputs) for step in phase.steps))
+        else:
+            for name in part.work.results:
+                self._tensor(name)
+            layers = {task.name: self._layer(task.name) for task in part.work.tasks if not task.pool}
+            placement = place(self.config, [layer.shape for layer in layers.values()])
+            phase = emit(self.config, layers, part.work, part.pages, placement, self.tensors)
+            self._emitted(phase, placement, part.pages.words)
+
+    def recipe(self) -> Recipe:
+        """All parts."""
+        output = self.tensors.pop(self.units.output)
+        return Recipe((*self.tensors.values(), output), tuple(self.parts))
+
+    def _emitted(self, phase: Phase, placement: Placement, words: int) -> None:
+        self.parts.append(phase)
+        self.marks = Marks(
+            max(self.marks.activation_words, words),
+            max(self.marks.weight_words, placement.weight_words),
+            max(self.marks.parameter_words, placement.parameter_words),
+        )
+
+    def _tensor(self, root: str) -> None:
+        leaves = root in self.units.graph.leaving()
+        self.tensors[root] = HostTensor(root, *self.units.image(root), "output" if leaves else "activation")
+
+    def _layer(self, name: str) -> StreamLayer:
+        layer = self.units.graph[name]
+        assert isinstance(layer, Layer)
+        reading = self.readings[name]
+        return StreamLayer(
+            layer.name,
+            reading.pad(self.config, elements_of(self.config, layer)),
+            reading,
+            layer.exponent_bias,
+            layer.scale.astype(np.float32),
+            layer.bias.astype(np.float32),
+            layer.activation,
+            self.saturate,
+            layer.residual_scale,
+        )
 
 
 def elements_of(config: Config, layer: Layer) -> NDArray[np.uint8]:
@@ -122,61 +158,3 @@ def elements_of(config: Config, layer: Layer) -> NDArray[np.uint8]:
     for group in range(groups):
         dense[:, group, :, group] = elements.reshape(-1, inputs, groups, outputs)[:, :, group]
     return dense.reshape(-1, layer.features)
-
-
-def _stream_layer(config: Config, layer: Layer, reading: Reading, saturate: bool) -> StreamLayer:
-    return StreamLayer(
-        layer.name,
-        reading.pad(config, elements_of(config, layer)),
-        reading,
-        layer.exponent_bias,
-        layer.scale.astype(np.float32),
-        layer.bias.astype(np.float32),
-        layer.activation,
-        saturate,
-    )
-
-
-def _line(config: Config, graph: Graph, layer: Layer) -> LayerReport:
-    """What is known of a layer without its placement."""
-    shape = graph.shapes[layer.name]
-    depth, pixels = layer.k, int(np.prod(shape[:-1]))
-    tiles = layout.n_tiles(config, layer.features)
-    return LayerReport(
-        name=layer.name,
-        k=depth,
-        n=layer.features,
-        weight_bits=layer.weight_bits,
-        exponent_bias=layer.exponent_bias,
-        activation=layer.activation.kind,
-        tiles=tiles,
-        pieces=0,
-        macs=depth * layer.features,
-        slots=tiles * layout.k_words(config, depth) * config.rows,
-        weight_words=0,
-        parameter_words=layout.parameter_words(config, layer.features),
-        activation_words=0,
-        kind="conv" if isinstance(layer, Conv) else "linear",
-        pixels=pixels,
-        terms=layer.terms,
-        groups=layer.groups if isinstance(layer, Conv) else 1,
-    )
-
-
-def _report(
-    config: Config,
-    graph: Graph,
-    layers: tuple[Layer, ...],
-    streams: Sequence[StreamLayer],
-    placement: Placement,
-) -> Iterator[LayerReport]:
-    for index, (layer, stream) in enumerate(zip(layers, streams, strict=True)):
-        last = index == len(layers) - 1
-        depth = stream.codes.shape[0]
-        yield replace(
-            _line(config, graph, layer),
-            slots=layout.n_tiles(config, layer.features) * layout.k_words(config, depth) * config.rows,
-            pieces=sum(piece.layer == index for piece in placement.pieces),
-            weight_words=layout.weight_words(config, depth, layer.features),
-            activation_words=0 if last else layout.k_words(config, layer.features),
-        )

@@ -1,19 +1,15 @@
-"""Placement: where weights, parameters and activations lie, and into how many LAYER packets a layer is cut.
+"""Placement of weights and parameters, and into how many LAYER packets a layer is cut for them.
 
-When all weights and parameters fit on chip at once they stay there (resident). Otherwise each piece is loaded before it runs,
-into halves that alternate, so that the next piece loads while one computes. Activations ping-pong between the two halves of
-their memory, and a layer's results leave the chip only after the last layer.
+When all weights and parameters of a phase fit on chip at once they stay there (resident). Otherwise each piece is loaded before it
+runs, into halves that alternate, so that the next piece loads while one computes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from shiftforge.config import Config, power_of_two_at_least
+from shiftforge.config import Config
 from shiftforge.errors import InputError
 from sw_driver import layout
-
-MAX_PIXELS = (1 << 24) - 1
-"""The descriptor's field."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +22,12 @@ class LayerShape:
         K, padded where a layer's taps are, and output channels.
     post : bool
         Whether it has parameters.
-    pixels, output_pixels : int
-        Of one example, as read and as computed.
-    words : int
-        Activation words of one example, as read; 0 where each pixel is one dot product.
     """
 
     name: str
     k: int
     n: int
     post: bool
-    pixels: int = 1
-    output_pixels: int = 1
-    words: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,28 +46,29 @@ class Piece:
 
 @dataclass(frozen=True)
 class Placement:
-    """The pieces in the order in which they run, and the most pixels that fit on chip.
+    """The pieces in the order in which they run.
 
     Parameters
     ----------
     resident : bool
         Whether everything lies on chip at once, at the pieces' addresses.
-    chunk : int
-        Examples per pass; where each is one pixel, whole rows of tiles when there is more than one.
+    weight_words, parameter_words : int
+        The most words of each memory that are in use at once: where pieces are loaded one after the other, those of two.
     """
 
     pieces: tuple[Piece, ...]
     resident: bool
-    chunk: int
+    weight_words: int
+    parameter_words: int
 
 
 def place(config: Config, layers: Sequence[LayerShape]) -> Placement:
-    """Place a chain of layers, each of which reads the one before.
+    """Place the weights and parameters of layers that run in this order.
 
     Raises
     ------
     InputError
-        When a layer's K is beyond `max_k`, or one example's tensor beyond half the activation memory.
+        When a layer's K is beyond `max_k`.
     """
     for layer in layers:
         if layer.k > config.max_k:
@@ -86,21 +76,16 @@ def place(config: Config, layers: Sequence[LayerShape]) -> Placement:
                 f"K of layer {layer.name!r} must be at most max_k = {config.max_k}, not {layer.k}; "
                 "generate the accelerator with a larger array.max_k"
             )
-    half = config.activation_words // 2
-    sizes = {layer.name: layer.words or layout.k_words(config, layer.k) for layer in layers}
-    widest = max(sizes, key=lambda name: sizes[name])
-    if sizes[widest] > half:
-        raise InputError(
-            f"what layer {widest!r} reads of one example must fit half the activation memory, {half} words, and takes "
-            f"{sizes[widest]}; generate the accelerator with memory.activation_words = {2 * power_of_two_at_least(sizes[widest])}"
-        )
-    pixels = max(max(layer.pixels, layer.output_pixels) for layer in layers)
-    chunk = min(half // sizes[widest], MAX_PIXELS // pixels)
-    chunk -= chunk % config.rows if chunk > config.rows and pixels == 1 else 0
     pieces = _resident(config, layers)
-    if pieces is not None:
-        return Placement(tuple(pieces), True, chunk)
-    return Placement(tuple(_streamed(config, layers)), False, chunk)
+    resident = pieces is not None
+    found = _streamed(config, layers) if pieces is None else pieces
+    weights = [layout.weight_words(config, layers[piece.layer].k, piece.channels) for piece in found]
+    parameters = [layout.parameter_words(config, piece.channels) if layers[piece.layer].post else 0 for piece in found]
+    return Placement(tuple(found), resident, _most(weights, resident), _most(parameters, resident))
+
+
+def _most(words: Sequence[int], resident: bool) -> int:
+    return sum(words) if resident else max(map(sum, zip(words, [*words[1:], 0], strict=True)))
 
 
 class _Halves:

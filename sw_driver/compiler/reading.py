@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftforge.config import Config, ceil_div
+from shiftforge.config import Config
 from shiftforge.errors import InputError
 from shiftforge.geometry import Geometry
 from shiftforge.graph import Conv, Layer
 from shiftforge.graph.checks import Shape
+from shiftforge.graph.window import Window
+from sw_driver import layout
 
 MOST_TAPS = 255
 """Of a descriptor's kernel_w and kernel_h."""
@@ -66,45 +68,55 @@ class Reading:
         """Whether every example needs a LAYER packet of its own: an image has edges."""
         return self.geometry is not None
 
-    def words(self, config: Config) -> int:
-        """Words of one example's tensor."""
-        return self.pixels * self._tap_words(config)
-
-    def _tap_words(self, config: Config) -> int:
-        return ceil_div(self.channels, config.rows)
+    def tap_words(self, config: Config) -> int:
+        """Words of a pixel."""
+        return layout.k_words(config, self.channels)
 
     def depth(self, config: Config) -> int:
         """K with every tap padded to whole words, but for the last one's tail."""
-        blocks = self.terms * self.taps * self._tap_words(config)
-        return (blocks - 1) * config.rows + (self.channels - 1) % config.rows + 1
+        blocks = self.terms * self.taps * self.tap_words(config)
+        return (blocks - 1) * config.rows + layout.k_tail(config, self.channels)
 
     def pad(self, config: Config, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Weight codes (K, N) with rows for the padding of every tap: (depth, N). What is padded meets zeros."""
-        taps, whole = self.terms * self.taps, self._tap_words(config) * config.rows
+        taps, whole = self.terms * self.taps, self.tap_words(config) * config.rows
         padded = np.zeros((taps, whole, codes.shape[1]), codes.dtype)
         padded[:, : self.channels] = codes.reshape(taps, self.channels, -1)
         return padded.reshape(taps * whole, -1)[: self.depth(config)]
 
-    def fields(self, config: Config, address: int) -> dict[str, int]:
-        """Descriptor fields of the patch walk; `pixels` are those of one example."""
-        words = self._tap_words(config)
+    def fields(self, config: Config, address: int, pixel_words: int) -> dict[str, int]:
+        """Descriptor fields of the patch walk over pixels that lie `pixel_words` apart; `pixels` are those of one example."""
+        words = self.tap_words(config)
         if self.geometry is not None:
-            return self.geometry.descriptor(address, config.activation_page, words, words, self.terms)
+            page = layout.page_words(config)
+            return self.geometry.descriptor(address, page, pixel_words, words, self.terms)
         fields = {
             "pixels": self.output_pixels,
             "k_words": self.terms * self.taps * words,
             "input_address": address,
-            "input_stride": self.taps * words,
+            "input_stride": self.taps * pixel_words,
         }
-        if self.terms > 1 or (self.flat and self.channels % config.rows):  # tails within, or from the start again
+        # With tails within, gaps between pixels, or more terms, each pixel is a tap.
+        ragged = self.channels % config.rows or pixel_words != words
+        if self.terms > 1 or (self.flat and ragged):
             fields |= {
                 "tap_words": words,
                 "kernel_w": self.width if self.flat else 1,
                 "kernel_h": self.height if self.flat else 1,
-                "tap_step": 1,
-                "tap_row_step": 1,
+                "tap_step": pixel_words - words + 1,
+                "tap_row_step": pixel_words - words + 1,
             }
         return fields
+
+
+def geometry_of(window: Window, height: int, width: int) -> Geometry:
+    """The window over an image; one axis is the image's width. `InputError` where the machine's counters are too narrow."""
+    kernel = (1,) * (2 - window.axes) + window.kernel
+    stride, dilation = ((1,) * (2 - window.axes) + of for of in (window.stride, window.dilation))
+    (top, bottom), (left, right) = ((0, 0),) * (2 - window.axes) + window.padding
+    return Geometry(
+        width, height, kernel[1], kernel[0], stride[1], stride[0], dilation[1], dilation[0], left, top, right, bottom
+    )
 
 
 def reading_of(layer: Layer, stored: Shape, logical: Shape) -> Reading:
@@ -116,24 +128,7 @@ def reading_of(layer: Layer, stored: Shape, logical: Shape) -> Reading:
     if isinstance(layer, Conv):
         if logical != stored:
             raise InputError(f"it reads pixels of the shape {logical}, which lie on chip as {stored}")
-        window = layer.window
-        kernel = (1,) * (2 - window.axes) + window.kernel
-        stride, dilation = ((1,) * (2 - window.axes) + of for of in (window.stride, window.dilation))
-        (top, bottom), (left, right) = ((0, 0),) * (2 - window.axes) + window.padding
-        geometry = Geometry(
-            width,
-            height,
-            kernel[1],
-            kernel[0],
-            stride[1],
-            stride[0],
-            dilation[1],
-            dilation[0],
-            left,
-            top,
-            right,
-            bottom,
-        )
+        geometry = geometry_of(layer.window, height, width)
         plain = geometry == Geometry(width, height)
         return Reading(height, width, channels, None if plain else geometry, terms=layer.terms)
     if logical == stored:

@@ -14,8 +14,9 @@ tables. Weights are powers of two, or sums of up to 4 of them, times one number 
 machine has masks, and sums (1 - 1) where it has none. An activation, a BatchNorm and a residual addition belong to the layer
 whose result they continue: that result has no other reader.
 
-The golden network runs all of it. The machine of this version runs chains of fully connected layers and convolutions, and with
-masks groups and averages; `compile` says what is in the way of any other network, and `run --backend golden` runs it.
+The golden network runs all of it. So does the machine, if its configuration has what the network needs: `array.residual` for
+additions, `array.max_pool` for max-pools, `array.mask` for groups and averages. `compile` says what is in the way of a network,
+and `run --backend golden` runs it all the same.
 """
 
 

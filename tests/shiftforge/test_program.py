@@ -54,7 +54,7 @@ def test_a_program_survives_its_file(tmp_path, program):
 def test_streamed_weights_survive_too():
     config = config_of(4, 3, weight_words=128)
     program = assemble(network(np.random.default_rng(0), [40, 40, 9]), config)
-    assert not program.recipe.constants
+    assert not program.recipe.phases[0].constants
     assert container.from_bytes(program.to_bytes()).recipe == program.recipe
 
 
@@ -78,7 +78,7 @@ def test_the_refusals_in_full(tmp_path, program):
     text = json.loads(data[HEAD.size : HEAD.size + HEAD.unpack_from(data)[3]])
     unknown = {**text, "config": {**text["config"], "array": {**text["config"]["array"], "rowz": 4}}}
     beyond = json.loads(json.dumps(text))
-    beyond["recipe"]["constants"][0]["payload"] = [0, 1 << 40]
+    beyond["recipe"]["parts"][0]["constants"][0]["payload"] = [0, 1 << 40]
     kind = json.loads(json.dumps(text))
     kind["graph"][1]["kind"] = "lstm"
     for contents, message in [
@@ -87,7 +87,7 @@ def test_the_refusals_in_full(tmp_path, program):
         (data[:-1], f"must be {len(data)} bytes long, not {len(data) - 1}: the file is truncated"),
         (data + b"x", f"must be {len(data)} bytes long, not {len(data) + 1}: the file is too long"),
         (data[:-1] + bytes([data[-1] ^ 1]), "must match its checksum, and does not: the file is damaged"),
-        (resealed(data, version=1), "must be a program of version 3, not 1; compile the network again"),
+        (resealed(data, version=1), "must be a program of version 4, not 1; compile the network again"),
         (
             resealed(data, config_hash=other),
             (

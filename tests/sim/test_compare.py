@@ -128,14 +128,14 @@ def test_a_difference_in_a_later_transfer_and_a_later_piece_is_found(monkeypatch
     program = compile_graph(network(rng, [8, 7], size=0.02), config)
     codes = rng.integers(0, 256, (9, 8)).astype(np.uint8)
     steps = len(program.recipe.steps)
-    chunks = -(-9 // program.recipe.chunk)
+    chunks = -(-9 // program.recipe.phases[0].chunk)
     assert steps > 1
     assert chunks > 1
     found = compare_program(program, codes, EmulatorTransport(config), FaultyTransport(config, steps * chunks - 1, 0))
     first = found[0].first
     assert first is not None
     last = program.recipe.steps[-1]
-    assert (first.row, first.channel) == ((chunks - 1) * program.recipe.chunk, last.first)
+    assert (first.row, first.channel) == ((chunks - 1) * program.recipe.phases[0].chunk, last.first)
     assert first.cycle is not None
 
 

@@ -12,7 +12,17 @@ ACTIVATIONS = (Activation.relu(), Activation.leaky(3), Activation.clamp(-1.0, 6.
 
 
 def config_of(
-    rows=3, cols=5, activation="fp16", output="fp16", bits=3, max_k=40, stream_bits=64, mask=False, **memory
+    rows=3,
+    cols=5,
+    activation="fp16",
+    output="fp16",
+    bits=3,
+    max_k=40,
+    stream_bits=64,
+    mask=False,
+    residual=False,
+    max_pool=False,
+    **memory,
 ) -> Config:
     array = {
         "rows": rows,
@@ -22,6 +32,8 @@ def config_of(
         "weight_bits": bits,
         "max_k": max_k,
         "mask": mask,
+        "residual": residual,
+        "max_pool": max_pool,
     }
     return from_dict({"array": array, "memory": memory, "interface": {"stream_bits": stream_bits}})
 

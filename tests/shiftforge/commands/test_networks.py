@@ -43,11 +43,11 @@ def test_a_residual_network_is_compiled_checked_and_run(model, shiftforge):
     code, out, _ = shiftforge(*compile_it, "--json")
     assert code == 0
     told = json.loads(out)
-    assert told["unplaced"] == "node '3' is a MaxPool, which it does not do yet"
+    assert told["unplaced"] == "max-pool '3' needs array.max_pool = true in the configuration"
     assert [layer["kind"] for layer in told["layers"]][-2:] == ["conv", "linear"]
     assert [check["name"] for check in told["checks"]][-2:] == ["fuse", "the program's graph"]
     out = shiftforge(*compile_it)[1]
-    assert "the machine of this version does not run it: node '3' is a MaxPool" in out
+    assert "its machine does not run it: max-pool '3' needs array.max_pool" in out
     code, out, _ = shiftforge("run", "net.sfp", "--input", "X.npz", "--out", "Y.npy", "--backend", "golden", "--json")
     assert code == 0
     program = programs.load("net.sfp")
@@ -79,7 +79,7 @@ def test_an_onnx_model_becomes_the_same_program(model, shiftforge):
 def test_what_needs_the_machine_refuses_it(model, shiftforge):
     assert shiftforge("compile", "net.pt2", "--config", "c.toml", "--out", "net.sfp")[0] == 0
     message = (
-        "the program 'net' must be one that the machine of this version runs, and node '3' is a MaxPool, which it does not do yet; "
+        "the program 'net' must be one that its machine runs, and max-pool '3' needs array.max_pool = true in the configuration; "
         "the golden network runs it: run --backend golden"
     )
     assert shiftforge("run", "net.sfp", "--input", "X.npy", "--out", "Y.npy", "--backend", "rtl") == (2, "", message)

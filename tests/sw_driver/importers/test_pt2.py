@@ -215,7 +215,7 @@ def test_a_trained_model_from_its_file(tmp_path):
     np.testing.assert_array_equal(codes, golden.output)
     hits = accelerator.values(program, codes).argmax(1) == data["y"]
     assert hits.mean() > 0.6
-    assert program.recipe.constants  # 64-64-10 stays on chip
+    assert program.recipe.phases[0].constants  # 64-64-10 stays on chip
 
 
 # ---- refusals
