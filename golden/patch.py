@@ -35,9 +35,11 @@ def words(layer: Layer, start: int, stop: int) -> Words:
     pixel = np.arange(start, stop, dtype=np.int64)
     width = layer["output_width"]
     row, column = np.divmod(pixel, width) if width else (np.zeros_like(pixel), pixel)
-    offset = (pixel - row) * layer["input_stride"] + row * layer["row_step"]
+    height = layer["output_height"]
+    image, line = np.divmod(row, height) if height else (np.zeros_like(row), row)
+    offset = (pixel - row) * layer["input_stride"] + (row - image) * layer["row_step"] + image * layer["image_step"]
     x = column * layer["stride_x"] - layer["pad_left"]
-    y = row * layer["stride_y"] - layer["pad_top"]
+    y = line * layer["stride_y"] - layer["pad_top"]
 
     # Where a block starts, relative to the first: each of the blocks before it moved it on.
     block = np.arange(layer["k_words"], dtype=np.int64)

@@ -67,7 +67,9 @@ class Geometry:
     def taps(self) -> int:
         return self.kernel_w * self.kernel_h
 
-    def descriptor(self, address: int, page: int, pixel_words: int, tap_words: int, terms: int = 1) -> dict[str, int]:
+    def descriptor(
+        self, address: int, page: int, pixel_words: int, tap_words: int, terms: int = 1, images: int = 1
+    ) -> dict[str, int]:
         """The descriptor fields of the patch walk (`hw.patch`).
 
         Parameters
@@ -82,13 +84,16 @@ class Geometry:
             Words of a pixel that are read, at most `pixel_words`.
         terms : int
             How often the patch is read over: the terms of a weight.
+        images : int
+            So many images of this size, one right after the other, read by one layer: its pixels run on from one to the next.
         """
         w = pixel_words
         before = (self.pad_top * self.width + self.pad_left) * w
         within = tap_words - 1
+        last_x, last_y = (self.output_width - 1) * self.stride_x, (self.output_height - 1) * self.stride_y
         modulo = 1 << 32
         return {
-            "pixels": self.output_width * self.output_height,
+            "pixels": images * self.output_width * self.output_height,
             "k_words": terms * self.taps * tap_words,
             "tap_words": tap_words,
             "kernel_w": self.kernel_w,
@@ -100,11 +105,13 @@ class Geometry:
             "pad_left": self.pad_left,
             "pad_top": self.pad_top,
             "output_width": self.output_width,
+            "output_height": self.output_height,
             "input_width": self.width,
             "input_height": self.height,
             "input_address": address // page * page + (address - before) % page,
             "input_stride": self.stride_x * w,
-            "row_step": (self.stride_y * self.width - (self.output_width - 1) * self.stride_x) * w % modulo,
+            "row_step": (self.stride_y * self.width - last_x) * w % modulo,
+            "image_step": (self.width * (self.height - last_y) - last_x) * w % modulo,
             "tap_step": (self.dilation_x * w - within) % modulo,
             "tap_row_step": ((self.dilation_y * self.width - (self.kernel_w - 1) * self.dilation_x) * w - within)
             % modulo,

@@ -173,6 +173,7 @@ LAYER_FIELDS = (
     Field("input_stride", 6, 0, 16, "words from one pixel to the next of its output row"),
     Field("output_stride", 6, 16, 16, "words from one output pixel to the next"),
     Field("output_bank", 7, 0, 9, "element of the first output word that takes channel 0, 0..rows-1"),
+    Field("output_height", 7, 16, 16, "output pixels in a column of an image; 0: one endless image"),
     Field("weight_address", 8, 0, 32, "first weight word: tile by tile, k_words * rows words each"),
     Field("parameter_address", 9, 0, 32, "first parameter word: tile by tile, ceil(cols / lanes) words each"),
     Field("clamp_lo", 10, 0, 32, "lower bound of clamp, fp32"),
@@ -214,7 +215,7 @@ LAYER_FIELDS = (
     Field("row_step", 20, 0, 32, "words from the last pixel of an output row to the first of the next, modulo 2^32"),
     Field("tap_step", 21, 0, 32, "words from a tap's last word to the next tap's first, modulo 2^32"),
     Field("tap_row_step", 22, 0, 32, "words from the last word of a row of taps to the first of the next, modulo 2^32"),
-    Field("reserved", 23, 0, 32, "0", needs="a later version"),
+    Field("image_step", 23, 0, 32, "words from an image's last output pixel to the next one's first, modulo 2^32"),
 )
 
 LAYER_FIELD = {field.name: field for field in LAYER_FIELDS}

@@ -36,8 +36,16 @@ _PATCH_FIELDS = (
     "dilation_y",
     "pad_left",
     "pad_top",
+    "output_width",
+    "output_height",
+    "input_width",
+    "input_height",
+    "input_stride",
+    "row_step",
+    "image_step",
+    "tap_step",
+    "tap_row_step",
 )
-_PATCH_FIELDS += ("output_width", "input_width", "input_height", "input_stride", "row_step", "tap_step", "tap_row_step")
 
 
 def random_geometry(rng: np.random.Generator, most_taps: int) -> Geometry:
@@ -161,7 +169,8 @@ class Programs:
         geometry = random_geometry(self.rng, max(1, words // tap_words))
         half = self.config.activation_page
         terms = self._integer(1, max(1, words // (tap_words * geometry.taps)))
-        made = geometry.descriptor(values["input_address"], half, tap_words + self._integer(0, 1), tap_words, terms)
+        pixel_words, images = tap_words + self._integer(0, 1), self._integer(1, 3)
+        made = geometry.descriptor(values["input_address"], half, pixel_words, tap_words, terms, images)
         return made if made["pixels"] <= 60 * self.config.rows else {}
 
     def ready(self) -> list[bytes]:

@@ -170,7 +170,7 @@ def broken(host: Host) -> dict[Error, list[bytes]]:
         ],
         Error.UNSUPPORTED: [
             *(layer(pool_kind=1), layer(residual=1), layer(residual_stride=1), layer(residual_bank=256)),
-            *(layer(residual_address=1), layer(residual_scale=1), layer(reserved_kind=1), layer(reserved=1)),
+            *(layer(residual_address=1), layer(residual_scale=1), layer(reserved_kind=1)),
         ],
     }
 

@@ -17,6 +17,11 @@ def machine(rows: int, cols: int) -> Config:
     return from_dict({"array": array, "memory": {"activation_words": 4096, "weight_words": 4096}})
 
 
+def convolve_all(images, weights, g: Geometry):
+    """The pixels of every image, one image after the other."""
+    return np.concatenate([convolve(image, weights, g) for image in images])
+
+
 def convolve(image, weights, g: Geometry):
     """image (height, width, channels), weights (taps, channels, N): integers, loop by loop."""
     out = np.zeros((g.output_height * g.output_width, weights.shape[2]), object)
@@ -46,13 +51,14 @@ GEOMETRIES = (
 )
 
 
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(("rows", "cols"), [(1, 1), (3, 5), (8, 2)])
 @pytest.mark.parametrize("g", GEOMETRIES, ids=lambda g: f"{g.width}x{g.height}k{g.kernel_w}x{g.kernel_h}")
-def test_a_convolution_on_the_machines_memories(rows, cols, g):
+def test_convolutions_on_the_machines_memories(rows, cols, g, count):
     config = machine(rows, cols)
     rng = np.random.default_rng(g.width)
     channels, outputs = rows + 1, cols + 2
-    image = rng.integers(-9, 10, (g.height, g.width, channels))
+    images = rng.integers(-9, 10, (count, g.height, g.width, channels))
     codes = rng.integers(0, 8, (g.taps, channels, outputs), dtype=np.uint8)
     values = np.where(codes >> 2, -1, 1) * (1 << (codes & 3).astype(np.int64))
 
@@ -60,7 +66,7 @@ def test_a_convolution_on_the_machines_memories(rows, cols, g):
     memories, half = Memories.of(config), config.activation_page
     memories.activations.elements[:] = rng.integers(1, 100, memories.activations.elements.shape)
     address, tap_words = 2 * half - 4, 2
-    for i, pixel in enumerate(image.reshape(-1, channels)):
+    for i, pixel in enumerate(images.reshape(-1, channels)):
         for c, value in enumerate(pixel):
             memories.activations.elements[half + (half - 4 + 3 * i + c // rows) % half, c % rows] = np.uint8(
                 value & 255
@@ -72,14 +78,14 @@ def test_a_convolution_on_the_machines_memories(rows, cols, g):
                 part = codes[tap, c, tile * cols : (tile + 1) * cols]
                 memories.weights.elements[tile * depth + tap * tap_words * rows + c, : len(part)] = part
     fields = {
-        **g.descriptor(address, half, 3, tap_words),
+        **g.descriptor(address, half, 3, tap_words, images=count),
         "to_stream": 1,
         "k_tail": channels - rows,
         "n_tiles": -(-outputs // cols),
         "n_tail": (outputs - 1) % cols + 1,
     }
     found, _ = compute(Layer(decode_layer(encode_layer(fields)), config), memories)
-    expected = convolve(image, values, g)
+    expected = convolve_all(images, values, g)
     assert np.abs(expected).max() < 2**15
     assert np.array_equal(found.view(np.int16), expected.astype(np.int16))
 

@@ -165,7 +165,7 @@ def test_a_reset_in_a_layer_leaves_nothing_in_the_banks(folder, rtl_cache):
     rng = np.random.default_rng(7)
     programs = Programs(config, rng)
     endless = {"pixels": 200, "n_tiles": 3, "k_words": config.max_k_words, "to_stream": 0, "result_bytes": 0}
-    endless |= dict.fromkeys(("input_width", "output_width", "tap_words"), 0)
+    endless |= dict.fromkeys(("input_width", "output_width", "output_height", "tap_words"), 0)
     with RtlTransport(verilog(config, folder), stream_bits=64, cache=rtl_cache) as device:
         for wait in range(12):
             device.transfer([*programs.ready(), programs.layer(**endless)], 0)
