@@ -31,11 +31,15 @@ class _Idle(Emulator):
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """One LAYER packet that ran: when, its descriptor, and the bytes of its answer (0 for a layer that stays on chip)."""
+    """One LAYER packet that ran: when, and the bytes of its answer (0 for a layer that stays on chip)."""
 
     time: LayerTime
-    layer: Layer
     answer_bytes: int
+
+    @property
+    def layer(self) -> Layer:
+        """Its descriptor."""
+        return self.time.layer
 
 
 class ClockTransport(EmulatorTransport):
@@ -62,5 +66,5 @@ class ClockTransport(EmulatorTransport):
         outcome = super()._take(data, beats)
         if outcome.layer is not None:
             answer = self._answers[-1][1] if len(self._answers) > answers else b""
-            self.layers.append(LayerRecord(self._clock.layers[-1], outcome.layer, len(answer)))
+            self.layers.append(LayerRecord(self.clock.layers[-1], len(answer)))
         return outcome

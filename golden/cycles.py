@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.decoder import Decoder, Layer, Outcome, check_beats
-from golden.schedule import Next, Output, Writes, at_once, run_layer
+from golden.schedule import Next, Output, TileTime, Writes, at_once, run_layer
 from shiftforge import timing
 from shiftforge.config import Config, ceil_div
 from shiftforge.packets import HEADER_BYTES, STATUS_BYTES, MemoryPort, Opcode, memory_ports
@@ -57,12 +57,15 @@ class LayerTime:
 
     Parameters
     ----------
+    layer : Layer
+        Its descriptor.
     start, done : int
         Cycles of the pulses that start and end it; both are busy cycles.
     slots, stall_drain, stall_output : int
         What the counters of these names advanced by.
     """
 
+    layer: Layer
     start: int
     done: int
     slots: int
@@ -131,6 +134,12 @@ class CycleModel:
             "stall_output": self.output.stall,
         }
         return {name: value & 0xFFFF_FFFF for name, value in values.items()}
+
+    def tiles(self, time: LayerTime) -> list[TileTime]:
+        """Every tile of one of `layers`, in order."""
+        found: list[TileTime] = []
+        run_layer(time.layer, time.start, Output(self.output.ready), found)
+        return found
 
     def take(self, outcome: Outcome, beats: int) -> dict[str, int]:
         """Follow one packet of ``beats`` beats; returns the clocked fields of the status reply, if it is answered with one."""
@@ -231,7 +240,7 @@ class CycleModel:
     def _start(self, layer: Layer) -> None:
         start, stalled = self._now, self.output.stall
         run = run_layer(layer, start, self.output)
-        self.layers.append(LayerTime(start, run.done, run.slots, run.stall_drain, self.output.stall - stalled))
+        self.layers.append(LayerTime(layer, start, run.done, run.slots, run.stall_drain, self.output.stall - stalled))
         self._layer = layer
         self._writes = run.writes
         self._idle = run.done + 1

@@ -139,6 +139,8 @@ class EmulatorTransport:
     emulator : Emulator
     cycle : int
         The cycle that comes next.
+    clock : CycleModel
+        Its timing since the reset.
     """
 
     def __init__(self, config: Config, *, input_valid: Pattern = None, output_ready: Pattern = None) -> None:
@@ -152,7 +154,7 @@ class EmulatorTransport:
         self.emulator.reset()
         self.cycle = 0
         input_valid, output_ready = self._patterns
-        self._clock = CycleModel(self.emulator.config, input_valid=input_valid, output_ready=output_ready)
+        self.clock = CycleModel(self.emulator.config, input_valid=input_valid, output_ready=output_ready)
         self._answers: list[tuple[int, bytes]] = []  # with the cycle of their end, those not delivered yet
         self._shown = 0  # output beats of transfers before
 
@@ -174,7 +176,7 @@ class EmulatorTransport:
         """
         if expected_packets < 0:
             raise InputError(f"expected_packets must be 0 or more, not {expected_packets!r}")
-        config, clock = self.emulator.config, self._clock
+        config, clock = self.emulator.config, self.clock
         for data in packets:
             check_beats(config, data)
         beat = config.stream_bits // 8
@@ -205,8 +207,8 @@ class EmulatorTransport:
 
     def _take(self, data: bytes, beats: int) -> Outcome:
         outcome = self.emulator.decode(data)
-        counters = self._clock.take(outcome, beats)
+        counters = self.clock.take(outcome, beats)
         answer = self.emulator.execute(outcome, counters)
         if answer is not None:
-            self._answers.append((self._clock.answer_ends[-1], answer))
+            self._answers.append((self.clock.answer_ends[-1], answer))
         return outcome

@@ -119,6 +119,14 @@ class LayerRun:
     writes: Writes
 
 
+@dataclass(frozen=True)
+class TileTime:
+    """When a tile's last column had reported it complete, and when its last drain step was issued."""
+
+    complete: int
+    drained: int
+
+
 def drain_latency(config: Config) -> int:
     """From a drain step to its results at the writer."""
     return timing.DRAIN_READ + timing.lane(config)
@@ -298,17 +306,23 @@ def _later(cycles: Sequence[int], delta: int) -> deque[int]:
     return deque((cycle + delta for cycle in cycles), maxlen=timing.DRAIN_SETS)
 
 
-def run_layer(layer: Layer, start: int, output: Output) -> LayerRun:
-    """The timeline of a layer whose start pulse is in cycle ``start``; appends a RESULT packet's beats to ``output``."""
+def run_layer(layer: Layer, start: int, output: Output, tiles: list[TileTime] | None = None) -> LayerRun:
+    """The timeline of a layer whose start pulse is in cycle ``start``; appends a RESULT packet's beats to ``output``.
+
+    Where ``tiles`` is given every tile of the array is followed, and appended to it.
+    """
     config, writes = layer.config, Writes()
     if layer["pool_kind"]:
         return _maximum(layer, start, writes)
     engine = BankedEngine(layer, start, timing.wiped(config)) if config.banked else AlignedEngine(layer, start)
-    done = _to_stream(layer, start, engine, output) if layer["to_stream"] else _on_chip(layer, engine, writes)
+    if layer["to_stream"]:
+        done = _to_stream(layer, start, engine, output, tiles)
+    else:
+        done = _on_chip(layer, engine, writes, tiles)
     return LayerRun(done, engine.tiles * layer["k_words"] * config.rows, engine.stall, writes)
 
 
-def _on_chip(layer: Layer, engine: Engine, writes: Writes) -> int:
+def _on_chip(layer: Layer, engine: Engine, writes: Writes, tiles: list[TileTime] | None) -> int:
     to_memory = drain_latency(layer.config) + 1  # one cycle to write, one more to tell
     noted = layer.config.activation_pages > 2
     end = 0
@@ -316,12 +330,16 @@ def _on_chip(layer: Layer, engine: Engine, writes: Writes) -> int:
         recurrence = _Recurrence()
         tile = 0
         while tile < count:
-            first = max(engine.complete(), end) + 1
+            complete = engine.complete()
+            first = max(complete, end) + 1
             end = first + steps - 1
             engine.drained(end)
             if noted:
                 writes.add(first + to_memory, end + to_memory)
             tile += 1
+            if tiles is not None:
+                tiles.append(TileTime(complete, end))
+                continue
             key = tuple(cycle - end for cycle in engine.state())
             found = recurrence.period(tile, key, end, engine.stall, 0)
             if found is not None:
@@ -417,17 +435,20 @@ class _Stream:
         self._taken = deque((cycle + cycles for cycle in self._taken), maxlen=self._taken.maxlen)
 
 
-def _to_stream(layer: Layer, start: int, engine: Engine, output: Output) -> int:
+def _to_stream(layer: Layer, start: int, engine: Engine, output: Output, tiles: list[TileTime] | None) -> int:
     stream = _Stream(layer, start, output)
     step = 0
     for steps, count in _tile_runs(layer):
         recurrence = _Recurrence()
         tile = 0
         while tile < count:
-            step = stream.steps(max(step, engine.complete()), steps)
+            complete = engine.complete()
+            step = stream.steps(max(step, complete), steps)
             engine.drained(step)
             tile += 1
-            if output.ready is not at_once:
+            if tiles is not None:
+                tiles.append(TileTime(complete, step))
+            if tiles is not None or output.ready is not at_once:
                 continue
             key = (*(cycle - step for cycle in engine.state()), *stream.key(step))
             found = recurrence.period(tile, key, step, engine.stall, len(output.beats))

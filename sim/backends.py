@@ -65,6 +65,12 @@ class FromCycleZero:
         return self._transport.transfer(packets, expected_packets, progress=progress)
 
 
+def open_golden(config: Config, stalls: int | None = None) -> EmulatorTransport:
+    """The golden emulator, whose cycles are predicted under the pauses of that seed."""
+    input_valid, output_ready = stall_patterns(stalls)
+    return EmulatorTransport(config, input_valid=input_valid, output_ready=output_ready)
+
+
 @contextmanager
 def open_transport(
     backend: str,
@@ -73,6 +79,7 @@ def open_transport(
     rtl_dir: Path | None = None,
     stalls: int | None = None,
     progress: Progress = SILENT,
+    waves: tuple[Path, int, int] | None = None,
 ) -> Iterator[Transport]:
     """A device of one configuration, closed at the end of the block.
 
@@ -84,6 +91,8 @@ def open_transport(
         For ``rtl``: what lies in this folder is simulated. None: Verilog is generated into the cache, unless it lies there.
     stalls : int or None
         Seed of random pauses on both streams; the golden backend predicts the cycles under the same pauses.
+    waves : tuple of (Path, int, int) or None
+        For ``rtl``: as of `sim.rtl.RtlTransport`.
 
     Raises
     ------
@@ -96,8 +105,7 @@ def open_transport(
     """
     check_backend(backend, rtl_dir, stalls)
     if backend == "golden":
-        input_valid, output_ready = stall_patterns(stalls)
-        yield EmulatorTransport(config, input_valid=input_valid, output_ready=output_ready)
+        yield open_golden(config, stalls)
         return
     if rtl_dir is None:
         rtl_dir = cached_design(config, progress)
@@ -107,7 +115,7 @@ def open_transport(
     input_valid, output_ready = stall_patterns(stalls)
     with progress.step("simulation of the Verilog, from the cache or built"):
         transport = RtlTransport(
-            rtl_dir, stream_bits=config.stream_bits, input_valid=input_valid, output_ready=output_ready
+            rtl_dir, stream_bits=config.stream_bits, input_valid=input_valid, output_ready=output_ready, waves=waves
         )
     with transport:
         yield FromCycleZero(transport)

@@ -9,7 +9,7 @@ import numpy as np
 from golden.clock import ClockTransport, LayerRecord
 from shiftforge.config import Config, ceil_div
 from shiftforge.errors import InputError
-from shiftforge.packets import HEADER_BYTES, STATUS_BYTES, MemoryPort, Opcode, memory_ports
+from shiftforge.packets import HEADER_BYTES, STATUS_BYTES, Opcode
 from shiftforge.program import Program
 from sim.backends import stall_patterns
 from sw_driver.accelerator import Accelerator
@@ -66,15 +66,6 @@ class LayerProfile:
 
 
 @dataclass(frozen=True)
-class MemoryMark:
-    """How full a memory gets: words used of the fullest page, and words of a page."""
-
-    memory: str
-    used: int
-    page: int
-
-
-@dataclass(frozen=True)
 class Profile:
     """A run of a program.
 
@@ -89,7 +80,6 @@ class Profile:
         Stream bytes that belong to no layer: configuration, constants that are loaded once, status requests.
     status_bytes : int
         Bytes of status replies.
-    marks : tuple of MemoryMark
     """
 
     batch: int
@@ -97,7 +87,6 @@ class Profile:
     layers: tuple[LayerProfile, ...]
     setup_bytes: int
     status_bytes: int
-    marks: tuple[MemoryMark, ...]
 
     @property
     def macs(self) -> int:
@@ -145,7 +134,6 @@ def profile(program: Program, batch: int = 1, *, stalls: int | None = None) -> P
         tuple(_layers(sent, clock.layers, macs)),
         sent.setup_bytes,
         sent.status_bytes,
-        tuple(_marks(config, sent.extents, clock.layers)),
     )
 
 
@@ -158,33 +146,22 @@ class _Sent:
         The layer of every LAYER packet.
     bytes_in : Counter
         By layer.
-    extents : list of (opcode, address, words)
-        Of every memory packet.
     """
 
     def __init__(self, config: Config) -> None:
         self.runs: list[str] = []
         self.bytes_in: Counter[str] = Counter()
-        self.extents: list[tuple[Opcode, int, int]] = []
         self.setup_bytes = self.status_bytes = 0
         self._beat = config.stream_bits // 8
-        self._strides = {port.opcode: port.stride_bits // 8 for port in memory_ports(config)}
-        self._input = 0  # bytes of activations that the next layer is the first to read
 
     def take(self, send: Send) -> None:
         size = self._size(len(send.payload))
-        if send.opcode in self._strides:
-            self.extents.append((send.opcode, send.address, len(send.payload) // self._strides[send.opcode]))
-        if send.opcode == Opcode.ACTIVATIONS:
-            self._input += size
-        elif send.layer:
+        if send.layer:
             self.bytes_in[send.layer] += size
         else:
             self.setup_bytes += size
         if send.opcode == Opcode.LAYER:
             self.runs.append(send.layer)
-            self.bytes_in[send.layer] += self._input
-            self._input = 0
         elif send.opcode == Opcode.STATUS:
             self.status_bytes += self._size(STATUS_BYTES)
 
@@ -212,29 +189,3 @@ def _layers(sent: _Sent, records: Sequence[LayerRecord], macs: dict[str, int]) -
         idle_from, before = time.done + 1, name
     for name, total in sums.items():
         yield LayerProfile(name, **total, macs=macs.get(name, 0), bytes_in=sent.bytes_in[name])
-
-
-def _marks(
-    config: Config, loads: Sequence[tuple[Opcode, int, int]], records: Sequence[LayerRecord]
-) -> Iterator[MemoryMark]:
-    written = [
-        (Opcode.ACTIVATIONS, record.layer["output_address"], _output_words(record, config))
-        for record in records
-        if not record.layer["to_stream"]
-    ]
-    for port in memory_ports(config):
-        ends = [_end(port, address, words) for opcode, address, words in [*loads, *written] if opcode == port.opcode]
-        yield MemoryMark(port.opcode.name.lower(), max(ends, default=0), port.page)
-
-
-def _end(port: MemoryPort, address: int, words: int) -> int:
-    """One past the last word used, counted from the beginning of its page."""
-    return min(address % port.page + words, port.page)
-
-
-def _output_words(record: LayerRecord, config: Config) -> int:
-    """Words from a layer's first result to its last."""
-    layer = record.layer
-    maximum = bool(layer["pool_kind"])
-    last_pixel = layer["n_tiles"] if maximum else ceil_div(layer["output_bank"] + layer.channels, config.rows)
-    return (layer["pixels"] - 1) * layer["output_stride"] + last_pixel

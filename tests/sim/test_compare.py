@@ -10,6 +10,7 @@ from shiftforge.errors import CheckFailed, DeviceError, InputError
 from shiftforge.packets import HEADER_BYTES, STATUS_FIELDS, Header, Opcode
 from shiftforge.transport import ProgressCallback, TransferResult
 from sim.backends import check_backend, open_transport, stall_patterns
+from sim.bisect import window_of
 from sim.compare import compare_program
 from sw_driver import layout
 from sw_driver.compiler.pipeline import assemble, compile_graph
@@ -186,3 +187,54 @@ def test_back_ends_are_checked_before_anything_is_made():
     config = config_of()
     with open_transport("golden", config) as transport:
         assert transport.hardware_hash() == config.hash
+
+
+@pytest.mark.parametrize(("stream", "beat"), [("input", 5), ("output", 11)])
+def test_the_first_beat_in_another_cycle_is_named(stream, beat):
+    config, program, codes = setup()
+
+    class Late(FaultyTransport):
+        def transfer(self, packets, expected_packets, *, progress=None) -> TransferResult:
+            result = super().transfer(packets, expected_packets)
+            getattr(result, f"{stream}_beats")[beat:] += 2
+            return result
+
+    (layer,) = compare_program(program, codes, EmulatorTransport(config), Late(config, -1, 0))
+    assert not layer.equal
+    assert layer.first is None
+    assert layer.beat is not None
+    assert (layer.beat.stream, layer.beat.index) == (stream, beat)
+    assert layer.beat.predicted is not None
+    assert layer.beat.cycle == layer.beat.predicted + 2
+    assert layer.where() == (
+        f"the first beat that moves in another cycle is {stream} beat {beat}: predicted in cycle {layer.beat.predicted}, "
+        f"counted in cycle {layer.beat.cycle}"
+    )
+    window = window_of(config, layer)
+    assert window.first < layer.beat.predicted < window.end
+
+
+def test_tile_and_element_are_those_of_the_result():
+    """Every result in turn, of a batch of three pixel tiles and three channel tiles; sums come in the order of the skew."""
+    config, program, codes = setup()
+    length = layout.result_bytes(config, len(codes), WIDTHS[1])
+    summed = {}
+    for byte in range(0, length, 2):
+        found = compare_program(program, codes, EmulatorTransport(config), FaultyTransport(config, 0, byte))
+        first = found[0].first
+        if first is None:  # a lane without a channel
+            continue
+        place = first.place
+        assert place is not None
+        assert place.packet.startswith("layer fc0, channels 0..10")
+        (nt, mt), (r, c) = place.tile, place.element
+        assert (first.row, first.channel) == (mt * config.rows + r, nt * config.cols + c)
+        assert first.cycle is not None
+        assert place.summed < first.cycle
+        summed[first.row, first.channel] = place.summed
+    assert len(summed) == len(codes) * WIDTHS[1]
+    for (row, channel), cycle in summed.items():
+        if channel % config.cols:
+            assert cycle == summed[row, channel - 1] + 1
+        if row % config.rows:
+            assert cycle == summed[row - 1, channel] + 1
