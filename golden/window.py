@@ -4,7 +4,9 @@ Images are (batch, length, channels) or (batch, height, width, channels). The K 
 kernel position by position, the channels of one pixel side by side (:mod:`shiftforge.graph`).
 """
 
+import operator
 from collections.abc import Iterator
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -92,9 +94,8 @@ def _convolved(x: FloatArray, w: FloatArray, layer: Conv, sizes: tuple[int, ...]
     return np.concatenate(parts, axis=-1)
 
 
-def _specials(x: Float64Array, layer: Layer, sizes: tuple[int, ...]) -> Conditions:
+def _specials(x: Float64Array, summands: Int64Array, layer: Layer, sizes: tuple[int, ...]) -> Conditions:
     """Which sums see +inf, -inf, NaN: counts of the products that are. A weight that takes no part sees nothing."""
-    summands = layer.summands()
     plus: BoolArray = np.any(summands > 0, axis=0)
     minus: BoolArray = np.any(summands < 0, axis=0)
 
@@ -120,30 +121,38 @@ def layer_sums(x_codes: Codes, layer: Layer, activation: Format) -> Sums:
     """The exact sums of a layer: (batch, *pixels, N) from codes (batch, *pixels, C), without the layer's exponent bias.
 
     Several terms per weight read the same inputs, so finite sums see their sum as one whole number; infinities and NaN see each
-    term alone, as the machine does.
+    term alone, as the machine does. With exponent biases per K index the sums of every bias are added up.
     """
-    x = decode(activation, x_codes)
-    summands = layer.summands()
-    w = (summands[0] if layer.terms == 1 else summands.sum(0)).astype(np.float64)
+    x = decode(activation, x_codes) * 2.0**-activation.lsb_exponent
     if isinstance(layer, Conv):
         sizes = layer.window.sizes(layer.name, x.shape[1:-1])
         x = np.asarray(_padded(x, layer.window, 0.0), np.float64)
-        shape = (x.shape[0], *sizes, layer.features)
     else:
         sizes = x.shape[:-1]
-        shape = (*sizes, layer.features)
+    summands, exponents = layer.summands(), layer.exponents()
+    if exponents is None:
+        return _sums_with(x, summands, layer, sizes, activation.lsb_exponent)
+    parts = [
+        _sums_with(x, np.where(exponents == bias, summands, 0), layer, sizes, activation.lsb_exponent + int(bias))
+        for bias in np.unique(exponents)
+    ]
+    return reduce(operator.add, parts)
+
+
+def _sums_with(x: Float64Array, summands: Int64Array, layer: Layer, sizes: tuple[int, ...], lsb_exponent: int) -> Sums:
+    """The sums of whole numbers x (specials among them) with weights (terms, K, N), of which some may be left out."""
+    shape = (x.shape[0], *sizes, layer.features) if isinstance(layer, Conv) else (*sizes, layer.features)
     none = np.broadcast_to(np.False_, shape)
     conditions = (none, none, none)
-    x = x * 2.0**-activation.lsb_exponent
     if not np.isfinite(x).all():
-        conditions = _specials(x, layer, sizes)
+        conditions = _specials(x, summands, layer, sizes)
         x = np.where(np.isfinite(x), x, 0.0)
-    w_max = int(np.abs(w).max(initial=0.0))
+    w = (summands[0] if layer.terms == 1 else summands.sum(0)).astype(np.float64)
     return limb_sums(
         x,
-        w_max,
+        int(np.abs(w).max(initial=0.0)),
         len(w),
-        activation.lsb_exponent,
+        lsb_exponent,
         conditions,
         lambda part, bound: _sums_of(part, w, layer, sizes, bound),
     )

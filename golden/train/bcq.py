@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.codec import encode_weights
-from golden.train.post_training import Float64Array, TermSum, as_matrix, nearest_level
+from golden.train.term_sums import Float64Array, TermSum, as_matrix, nearest_level
 from shiftforge.errors import InputError
 from shiftforge.formats import WeightCode
 

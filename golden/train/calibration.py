@@ -1,7 +1,7 @@
 """What the layers of a network read for a batch, as the matrices that their weight matrices are multiplied with."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -11,10 +11,12 @@ from torch.nn import functional
 
 from shiftforge.errors import InputError
 
-LARGEST_ROWS = 4096
+LARGEST_ROWS = 1 << 14
 """Rows that are kept of a layer's matrix: evenly spread over images and positions."""
 
 Plain = nn.Linear | nn.Conv1d | nn.Conv2d
+PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d)
+"""Exactly these: what a subclass does with its weight is unknown."""
 
 
 def patches(layer: Plain, x: Tensor) -> Tensor:
@@ -44,8 +46,20 @@ def patches(layer: Plain, x: Tensor) -> Tensor:
     return unfolded.unflatten(1, (layer.groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
 
 
-def layer_inputs(model: nn.Module, batch: Tensor) -> dict[str, NDArray[np.float64]]:
-    """What every Linear and convolution of the model reads for the batch: ``(groups, rows, K)`` by the layer's name."""
+def layer_inputs(
+    model: nn.Module, batch: Tensor, names: Collection[str] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """What Linear layers and convolutions of the model read for the batch, in the order in which they first run.
+
+    Parameters
+    ----------
+    names : collection of str
+        Of layers; None for all that are no subclass.
+
+    Returns
+    -------
+    (groups, rows, K) by the layer's name; of a layer that runs twice the rows of both runs, of one that does not run nothing.
+    """
     seen: dict[str, list[NDArray[np.float64]]] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -60,7 +74,7 @@ def layer_inputs(model: nn.Module, batch: Tensor) -> dict[str, NDArray[np.float6
 
     model = copy.deepcopy(model).eval()
     for name, module in model.named_modules():
-        if type(module) in (nn.Linear, nn.Conv1d, nn.Conv2d):
+        if type(module) in PLAIN if names is None else name in names:
             module.register_forward_pre_hook(watch(name))
     with torch.no_grad():
         model(batch)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from golden.train.loop import accuracy
-from golden.train.post_training import MAX_TERMS, convert_pretrained
+from golden.train.post_training import convert_pretrained
 from golden.train.task import Data
+from golden.train.term_sums import MAX_TERMS
 from shiftforge.errors import InputError
 
 

@@ -105,8 +105,11 @@ def _layer(layer: Linear | Conv, inputs: list[Tensor], fmt: Format) -> Tensor:
     weight = torch.from_numpy(decode_weights(layer.codes, layer.weight_bits)).long()
     if layer.mask is not None:
         weight = weight * torch.from_numpy(layer.mask)
-    bits = fmt.fixed_bits + WeightCode(layer.weight_bits).max_exponent + len(weight).bit_length()
-    unit = fmt.lsb_exponent + layer.exponent_bias
+    by_index = layer.exponents()
+    exponents = torch.zeros(1, dtype=torch.int64) if by_index is None else torch.from_numpy(by_index)
+    low, high = int(exponents.min()), int(exponents.max())
+    bits = fmt.fixed_bits + WeightCode(layer.weight_bits).max_exponent + len(weight).bit_length() + high - low
+    unit = fmt.lsb_exponent + layer.exponent_bias + low
     if bits > 63 or unit < -126 or unit + 63 > 127:
         raise InputError(
             f"sums of layer {layer.name!r} must fit 63 bits and fp32 for the torch backend, not {bits} bits of 2**{unit}; "
@@ -115,7 +118,8 @@ def _layer(layer: Linear | Conv, inputs: list[Tensor], fmt: Format) -> Tensor:
     if not all(bool(values.isfinite().all()) for values in inputs):
         raise InputError(f"inputs of layer {layer.name!r} must be finite for the torch backend; use the golden backend")
     integers = (inputs[0] * 2.0**-fmt.lsb_exponent).long()
-    sums = _sums(layer, integers, weight.reshape(layer.terms, -1, layer.features).sum(0))
+    shifted = weight.reshape(layer.terms, -1, layer.features) << (exponents - low)
+    sums = _sums(layer, integers, shifted.sum(0))
     # One rounding, from integer to binary32; a product with a power of two within the normal numbers has none.
     wide = sums.float() * 2.0**unit
     wide = wide * torch.from_numpy(layer.scale.copy())

@@ -8,6 +8,8 @@ The file runs no code and any tool reads it. A layer NAME of shifts has these te
 ``NAME.scale``
     (N,), per output channel. float64 where it is part of the weight ("weights"): ``weight = float32(scale * sum)``. float32 where
     it is a multiplication of its own after the layer ("sums").
+``NAME.k_bias``
+    int8 (G, K), only for "sums" that have it: an exponent per K index, for each of G equal groups of channels.
 
 The metadata (texts by name) hold ``shiftforge`` (the version of this format), ``layers`` (JSON: per layer ``kind``, ``bits``,
 ``exponent_bias``), and whatever the writer added.
@@ -27,7 +29,8 @@ from torch import Tensor, nn
 from golden.codec import decode_weights, encode_weights
 from golden.train.convert import freeze, replaced
 from golden.train.geometry import ShiftLayer
-from golden.train.post_training import TermSum, TermSumLayer
+from golden.train.post_training import TermSumLayer
+from golden.train.term_sums import TermSum
 from shiftforge.errors import InputError, ToolError
 from shiftforge.files import read_bytes, write_atomically
 from shiftforge.formats import WEIGHT_BITS
@@ -82,6 +85,8 @@ def save_safetensors(model: nn.Module, path: Path | str, metadata: Mapping[str, 
             del tensors[f"{stem}layer.weight"]
             shape = (module.fit.terms, *module.layer.weight.shape)
             tensors[f"{stem}codes"] = torch.from_numpy(module.fit.codes.reshape(shape))
+            if module.fit.k_bias is not None:
+                tensors[f"{stem}k_bias"] = torch.from_numpy(module.fit.k_bias)
             layers[name] = {"kind": "sums", "bits": module.fit.bits, "exponent_bias": 0}
         elif id(module) not in inner and (isinstance(module, ShiftLayer) or type(module) in PLAIN):
             weight = tensors[f"{stem}weight"]
@@ -132,7 +137,14 @@ def load_safetensors(path: Path | str, model: nn.Module) -> nn.Module:
         if scale.shape != module.weight.shape[:1] or not scale.is_floating_point():
             raise _other(path, f"{stem}scale", scale, f"a float for each of {len(module.weight)} channels")
         if layer["kind"] == "sums":
-            fit = TermSum(codes.flatten(2).numpy(), scale.float().numpy(), layer["bits"])
+            flat, k_bias = codes.flatten(2).numpy(), tensors.pop(f"{stem}k_bias", None)
+            if k_bias is not None and (
+                k_bias.dtype != torch.int8
+                or k_bias.shape[1:] != flat.shape[2:]
+                or k_bias.shape[0] not in (1, getattr(module, "groups", 1))
+            ):
+                raise _other(path, f"{stem}k_bias", k_bias, f"int8 (groups, {flat.shape[2]})")
+            fit = TermSum(flat, scale.float().numpy(), layer["bits"], None if k_bias is None else k_bias.numpy())
             plain = copy.deepcopy(module)
             plain.register_parameter("bias", None)
             sums[id(module)] = TermSumLayer(plain, fit, _taken(path, tensors, f"{stem}bias"))

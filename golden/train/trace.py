@@ -132,7 +132,7 @@ def _bits_of(name: str, weight: Float64Array, mask: bool) -> int:
 def _layer(build: Builder, module: nn.Module, x: Tensor, at: Place) -> Tensor | None:
     """A linear layer or convolution; None for other modules."""
     if isinstance(module, TermSumLayer):
-        y = _plain(build, module.layer, x, at, module.fit.bits)
+        y = _plain(build, module.layer, x, at, module.fit.bits, module.fit.k_bias)
         if y is None:
             return None
         channels = (-1, *[1] * (len(y.shape) - 1)) if not isinstance(module.layer, nn.Linear) else (-1,)
@@ -146,11 +146,14 @@ def _layer(build: Builder, module: nn.Module, x: Tensor, at: Place) -> Tensor | 
     return _plain(build, freeze(module) if isinstance(module, ShiftLayer) else module, x, at, bits)
 
 
-def _plain(build: Builder, module: nn.Module, x: Tensor, at: Place, bits: int | None) -> Tensor | None:
+def _plain(
+    build: Builder, module: nn.Module, x: Tensor, at: Place, bits: int | None, k_bias: NDArray[np.int8] | None = None
+) -> Tensor | None:
     if type(module) is nn.Linear:
         weight = _double(module.weight)
         bias = None if module.bias is None else _double(module.bias)
-        return build.linear(x, weight, bias, at, _bits_of(at.name, weight, build.mask) if bits is None else bits)
+        bits = _bits_of(at.name, weight, build.mask) if bits is None else bits
+        return build.linear(x, weight, bias, at, bits, None if k_bias is None else k_bias[0])
     if type(module) not in (nn.Conv1d, nn.Conv2d) or not isinstance(module, nn.Conv1d | nn.Conv2d):
         return None
     if module.padding_mode != "zeros":
@@ -165,9 +168,10 @@ def _plain(build: Builder, module: nn.Module, x: Tensor, at: Place, bits: int | 
         padding = (0,) * len(kernel) if isinstance(module.padding, str) else cast("tuple[int, ...]", module.padding)
     window = Window.of(kernel, cast("tuple[int, ...]", module.stride), padding, dilation)
     bias = None if module.bias is None else _double(module.bias)
-    return build.conv(
-        x, weight, bias, window, module.groups, at, _bits_of(at.name, weight, build.mask) if bits is None else bits
-    )
+    if k_bias is not None:  # of each group, or one for all
+        k_bias = np.broadcast_to(k_bias, (module.groups, k_bias.shape[1])).reshape(module.groups, *weight.shape[1:])
+    bits = _bits_of(at.name, weight, build.mask) if bits is None else bits
+    return build.conv(x, weight, bias, window, module.groups, at, bits, k_bias)
 
 
 def _module(build: Builder, module: nn.Module, x: Tensor, at: Place) -> Tensor:

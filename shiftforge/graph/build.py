@@ -101,13 +101,22 @@ class Builder:
     # ---- layers
 
     def linear(
-        self, x: Tensor, weight: FloatArray, bias: FloatArray | None, at: Place, bits: int | None = None
+        self,
+        x: Tensor,
+        weight: FloatArray,
+        bias: FloatArray | None,
+        at: Place,
+        bits: int | None = None,
+        k_bias: NDArray[np.int8] | None = None,
     ) -> Tensor:
-        """``x @ weight.T + bias`` over the last axis, with weight (N, K); `bits` of its own instead of the builder's."""
+        """``x @ weight.T + bias`` over the last axis, with weight (N, K).
+
+        `bits` are its own instead of the builder's; `k_bias` (K,) is what of the weights' exponents belongs to the K index.
+        """
         bits = self.weight_bits if bits is None else bits
         if x.shape[-1] != weight.shape[1]:
             raise InputError(f"{at} must read {weight.shape[1]} features, not examples of shape {x.shape}")
-        shifts = shift_weights(at.name, weight, bits, mask=self.mask)
+        shifts = shift_weights(at.name, _without(k_bias, weight), bits, mask=self.mask)
         codes, mask = shifts.codes, shifts.mask
         if len(x.shape) == 1:
             source, order = self._flat(x, at)
@@ -115,6 +124,7 @@ class Builder:
             rows[order] = np.arange(len(order))
             codes = np.ascontiguousarray(codes.reshape(shifts.terms, *weight.shape[::-1])[:, rows].reshape(codes.shape))
             mask = None if mask is None else np.ascontiguousarray(mask[rows])  # with one term alone
+            k_bias = None if k_bias is None else k_bias[rows]
         else:
             source = self._image(x, -1, at)
         name = self._unique(at)
@@ -128,6 +138,7 @@ class Builder:
             np.zeros(weight.shape[0]) if bias is None else np.array(bias, np.float64),
             terms=shifts.terms,
             mask=mask,
+            k_bias=None if k_bias is None else np.tile(k_bias, shifts.terms),
         )
         return self._append(layer, (*x.shape[:-1], layer.features))
 
@@ -140,8 +151,12 @@ class Builder:
         groups: int,
         at: Place,
         bits: int | None = None,
+        k_bias: NDArray[np.int8] | None = None,
     ) -> Tensor:
-        """A convolution with weight (N, C / groups, *kernel) of x (C, *pixels); `bits` of its own instead of the builder's."""
+        """A convolution with weight (N, C / groups, *kernel) of x (C, *pixels); `bits` as in `linear`.
+
+        `k_bias` (groups, C / groups, *kernel) as there.
+        """
         bits = self.weight_bits if bits is None else bits
         axes = window.axes
         if len(x.shape) != axes + 1 or x.shape[0] != weight.shape[1] * groups:
@@ -150,7 +165,8 @@ class Builder:
                 f"examples of shape {x.shape}"
             )
         source = self._image(x, 0, at)
-        shifts = shift_weights(at.name, weight, bits, mask=self.mask)
+        of_channels = None if k_bias is None else np.repeat(k_bias, weight.shape[0] // groups, 0)
+        shifts = shift_weights(at.name, _without(of_channels, weight), bits, mask=self.mask)
         axes_of_rows = (shifts.terms, *weight.shape[1:], weight.shape[0])
 
         def side_by_side(rows: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray:
@@ -168,6 +184,7 @@ class Builder:
             np.zeros(weight.shape[0]) if bias is None else np.array(bias, np.float64),
             terms=shifts.terms,
             mask=None if shifts.mask is None else side_by_side(shifts.mask),
+            k_bias=None if k_bias is None else np.tile(np.moveaxis(k_bias, (0, 1), (-2, -1)).reshape(-1), shifts.terms),
             window=window,
             groups=groups,
         )
@@ -379,6 +396,11 @@ class Builder:
             count += 1
             name = f"{at.name}#{count}"
         return name
+
+
+def _without(k_bias: NDArray[np.int8] | None, weight: FloatArray) -> FloatArray:
+    """The weights with the exponents that belong to the K index taken out."""
+    return weight if k_bias is None else np.ldexp(weight, -k_bias.astype(np.int64))
 
 
 def _is_sequence(order: NDArray[np.int64]) -> bool:

@@ -41,6 +41,9 @@ class Layer:
         The node whose tensor, times `residual_scale`, is added before the activation; empty for none.
     residual_scale : float
         A positive binary32 number.
+    k_bias : int8 array (terms * K of all groups,), or None
+        An exponent per K index, added to those of its products: term by term, kernel position by position, input channel by
+        channel. None: 0. The golden model runs it, no machine of this version does.
 
     Raises
     ------
@@ -61,6 +64,7 @@ class Layer:
     mask: NDArray[np.bool_] | None = None
     residual: str = ""
     residual_scale: float = 1.0
+    k_bias: NDArray[np.int8] | None = None
 
     def __post_init__(self) -> None:
         WeightCode(self.weight_bits)
@@ -90,6 +94,11 @@ class Layer:
         check_channels(self.name, "bias", self.bias, self.features)
         check_scale(self.name, self.output_scale)
         check_scale(self.name, self.residual_scale, "residual scale")
+        if self.k_bias is not None and (self.k_bias.shape != (self.k_indices,) or self.k_bias.dtype != np.int8):
+            raise InputError(
+                f"k_bias of {self.name!r} must be {self.k_indices} int8 numbers, not {self.k_bias.dtype} of shape "
+                f"{self.k_bias.shape}"
+            )
         if not self.residual and self.residual_scale != 1.0:
             raise InputError(
                 f"the residual scale of {self.name!r} must be 1 without a residual, not {self.residual_scale!r}"
@@ -103,6 +112,11 @@ class Layer:
     def k(self) -> int:
         """Products of one output element, all terms together."""
         return int(self.codes.shape[0])
+
+    @property
+    def k_indices(self) -> int:
+        """K of the whole layer as one matrix: all terms, and the input channels of all groups."""
+        return self.k
 
     @property
     def features(self) -> int:
@@ -124,9 +138,14 @@ class Layer:
             signed = np.where(self.mask, signed, 0)
         return signed.reshape(self.terms, -1, self.features)
 
+    def exponents(self) -> NDArray[np.int64] | None:
+        """`k_bias` by weight, of a shape that broadcasts to that of `summands`; None where it is."""
+        return None if self.k_bias is None else self.k_bias.astype(np.int64).reshape(self.terms, -1, 1)
+
     def weights(self) -> NDArray[np.float64]:
-        """The weights (K / terms, N) as exact float64 values."""
-        return np.ldexp(self.summands().sum(0).astype(np.float64), self.exponent_bias)
+        """The weights (K / terms, N) in float64; exact where the exponents of `k_bias` are less than 40 apart."""
+        values, exponents = self.summands().astype(np.float64), self.exponents()
+        return np.ldexp((values if exponents is None else np.ldexp(values, exponents)).sum(0), self.exponent_bias)
 
     def shape_from(self, shapes: list[Shape]) -> Shape:
         """Shape of the output for inputs of these shapes; `InputError` names the node that does not fit."""
@@ -173,9 +192,9 @@ class Conv(Layer):
     groups: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if isinstance(self.groups, bool) or not isinstance(self.groups, int) or self.groups < 1:
             raise InputError(f"groups of {self.name!r} must be a positive integer, not {self.groups!r}")
+        super().__post_init__()
         if self.features % self.groups:
             raise InputError(
                 f"output channels of {self.name!r} must be a multiple of groups = {self.groups}, not {self.features}"
@@ -185,6 +204,17 @@ class Conv(Layer):
                 f"rows of codes of {self.name!r} must be a multiple of {self.terms} terms x {self.window.positions} kernel "
                 f"positions, not {self.k}"
             )
+
+    @property
+    def k_indices(self) -> int:
+        return self.k * self.groups
+
+    def exponents(self) -> NDArray[np.int64] | None:
+        if self.k_bias is None:
+            return None
+        by_group = self.k_bias.astype(np.int64).reshape(self.terms, self.window.positions, self.groups, -1)
+        rows = np.moveaxis(by_group, 2, 3).reshape(self.terms, -1, self.groups)
+        return np.repeat(rows, self.features // self.groups, axis=2)
 
     @property
     def channels(self) -> int:

@@ -1,6 +1,6 @@
 """Compiled graphs in a file: nodes as JSON, their arrays in one blob of bytes. Used by :mod:`shiftforge.program`."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -74,6 +74,8 @@ def node_to_json(node: Node, blob: Blob) -> Json:
         "residual": node.residual,
         "residual_scale": node.residual_scale,
     }
+    if node.k_bias is not None:
+        described["k_bias"] = blob.add(node.k_bias.tobytes())
     if isinstance(node, Conv):
         described |= {"kind": "conv", "window": _window_to_json(node.window), "groups": node.groups}
     return described
@@ -113,22 +115,22 @@ def node_from_json(described: Described, blob: bytes) -> Node:
     if described["mask"] is not None:
         packed = np.frombuffer(cut(blob, described["mask"]), "u1")
         mask = np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(np.bool_)
-    layer = Linear(
-        name=name,
-        source=described["source"],
-        codes=np.frombuffer(cut(blob, described["codes"]), "u1").reshape(shape),
-        weight_bits=described["weight_bits"],
-        exponent_bias=described["exponent_bias"],
-        scale=np.frombuffer(cut(blob, described["scale"]), "<f4"),
-        bias=np.frombuffer(cut(blob, described["bias"]), "<f4"),
-        activation=Activation(**described["activation"]),
-        output_scale=described["output_scale"],
-        terms=described["terms"],
-        mask=mask,
-        residual=described["residual"],
-        residual_scale=described["residual_scale"],
-    )
+    given: Described = {
+        "name": name,
+        "source": described["source"],
+        "codes": np.frombuffer(cut(blob, described["codes"]), "u1").reshape(shape),
+        "weight_bits": described["weight_bits"],
+        "exponent_bias": described["exponent_bias"],
+        "scale": np.frombuffer(cut(blob, described["scale"]), "<f4"),
+        "bias": np.frombuffer(cut(blob, described["bias"]), "<f4"),
+        "activation": Activation(**described["activation"]),
+        "output_scale": described["output_scale"],
+        "terms": described["terms"],
+        "mask": mask,
+        "residual": described["residual"],
+        "residual_scale": described["residual_scale"],
+        "k_bias": np.frombuffer(cut(blob, described["k_bias"]), "i1") if "k_bias" in described else None,
+    }
     if kind == "linear":
-        return layer
-    given = {each.name: getattr(layer, each.name) for each in fields(layer)}
+        return Linear(**given)
     return Conv(**given, window=_window_from_json(described["window"]), groups=described["groups"])

@@ -27,6 +27,8 @@ def _reading(config: Config, units: Units, node: Layer | MaxPool) -> Reading:
             return Reading(height, width, channels, geometry_of(node.window, height, width))
         except InputError as error:
             raise NotPlaced(f"max-pool {node.name!r} does not fit its addresses: {error}") from None
+    if node.k_bias is not None:
+        raise NotPlaced(f"layer {node.name!r} has an exponent bias per K index, which needs array.k_bias_bits")
     if node.residual:
         if not config.residual:
             raise NotPlaced(

@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from golden.codec import decode, storage_dtype
+from golden.codec import decode, decode_weights, storage_dtype
+from golden.gemm import exact_sums
 from golden.post import post_process
 from golden.reference import Value, round_to, value_of, weight_of
 from golden.rounding import round_sums
 from golden.window import layer_sums, max_pool
 from shiftforge.activation import Activation
-from shiftforge.formats import FORMATS, FP32
+from shiftforge.errors import InputError
+from shiftforge.formats import FORMATS, FP32, WeightCode
 from shiftforge.graph import Conv, Linear, Window
 
 WINDOWS = [
@@ -25,7 +27,7 @@ WINDOWS = [
 ]
 
 
-def conv(rng, channels, features, window, groups=1, terms=1, bits=3, mask=False):
+def conv(rng, channels, features, window, groups=1, terms=1, bits=3, mask=False, biased=False):
     shape = (terms * window.positions * channels // groups, features)
     return Conv(
         "conv",
@@ -37,21 +39,24 @@ def conv(rng, channels, features, window, groups=1, terms=1, bits=3, mask=False)
         np.zeros(features, np.float32),
         terms=terms,
         mask=rng.random(shape) < 0.6 if mask else None,
+        k_bias=rng.choice([-128, -2, -1, 0, 1, 127], terms * window.positions * channels).astype(np.int8)
+        if biased
+        else None,
         window=window,
         groups=groups,
     )
 
 
 def products_of(x, layer, fmt):
-    """Every output element's products (input code, weight code), one by one, by the definition of a convolution."""
+    """Every output element's products (input code, weight code, bias), one by one, by the definition of a convolution."""
     batch, *pixels, channels = x.shape
     window, inputs, outputs = layer.window, channels // layer.groups, layer.features // layer.groups
     result = np.empty((batch, *window.sizes("conv", tuple(pixels)), layer.features), object)
     for index in np.ndindex(*result.shape):
         image, *at, feature = index
         group, row, pairs = feature // outputs, 0, []
-        for _ in range(layer.terms):
-            for position in np.ndindex(*window.kernel):
+        for term in range(layer.terms):
+            for place, position in enumerate(np.ndindex(*window.kernel)):
                 spot = [
                     o * s + p * d - b
                     for o, s, p, d, (b, _) in zip(
@@ -62,7 +67,9 @@ def products_of(x, layer, fmt):
                 for channel in range(inputs):
                     if inside and (layer.mask is None or layer.mask[row, feature]):
                         code = int(x[(image, *spot, group * inputs + channel)])
-                        pairs.append((code, int(layer.codes[row, feature])))
+                        k = (term * window.positions + place) * channels + group * inputs + channel
+                        bias = 0 if layer.k_bias is None else int(layer.k_bias[k])
+                        pairs.append((code, int(layer.codes[row, feature]), bias))
                     row += 1
         result[index] = pairs
     return result
@@ -70,8 +77,8 @@ def products_of(x, layer, fmt):
 
 def exact(pairs, fmt, bits) -> tuple[Value, bool]:
     total, seen = Fraction(0), set()
-    for code, weight in pairs:
-        x, w = value_of(fmt, code), weight_of(bits, weight)
+    for code, weight, bias in pairs:
+        x, w = value_of(fmt, code), weight_of(bits, weight, bias)
         if isinstance(x, Fraction):
             total += x * w
         else:
@@ -83,13 +90,16 @@ def exact(pairs, fmt, bits) -> tuple[Value, bool]:
 
 @pytest.mark.parametrize("name", list(FORMATS))
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
-@pytest.mark.parametrize("groups, channels, features", [(1, 3, 2), (2, 4, 6), (3, 3, 3), (2, 2, 6)])
-def test_convolutions_equal_loops_in_fractions(groups, channels, features, window, name):
+@pytest.mark.parametrize(
+    "groups, channels, features, biased",
+    [(1, 3, 2, False), (2, 4, 6, False), (3, 3, 3, False), (2, 2, 6, False), (1, 3, 2, True), (2, 4, 6, True)],
+)
+def test_convolutions_equal_loops_in_fractions(groups, channels, features, biased, window, name):
     """All codes, infinities and NaN included, so that a group that saw another's would show."""
     fmt = FORMATS[name]
     rng = np.random.default_rng([groups, window.positions, fmt.bits])
     terms, mask = (1, False) if groups == 1 else (2, True)
-    layer = conv(rng, channels, features, window, groups, terms, mask=mask)
+    layer = conv(rng, channels, features, window, groups, terms, mask=mask, biased=biased)
     pixels = (4, 5)[: window.axes]
     x = rng.integers(0, 1 << fmt.bits, (2, *pixels, channels), np.uint64).astype(storage_dtype(fmt))
     specials = [fmt.inf, fmt.inf | fmt.sign_bit, fmt.nan] if fmt.has_inf else [0]
@@ -158,6 +168,34 @@ def test_a_linear_layer_runs_over_every_axis_but_the_last():
     np.testing.assert_array_equal(sums.limbs[0] * 2.0**sums.lsb_exponent, want)
     out, _ = post_process(sums, ones, zeros, activation=Activation.relu(), output=fmt)
     np.testing.assert_array_equal(out.view(np.float16), np.maximum(want.astype(np.float32), 0).astype(np.float16))
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_exponent_biases_of_a_linear_layer_are_those_of_a_matrix_product(name):
+    fmt, rng = FORMATS[name], np.random.default_rng(7)
+    k_bias = rng.integers(-4, 4, 12).astype(np.int8)
+    codes = rng.integers(0, 8, (12, 5)).astype(np.uint8)
+    layer = Linear("fc", "x", codes, 3, 0, np.ones(5), np.zeros(5), terms=2, k_bias=k_bias)
+    x = rng.integers(0, 1 << fmt.bits, (9, 6), np.uint64).astype(storage_dtype(fmt))
+    want = exact_sums(np.tile(x, 2), codes, fmt, WeightCode(3), k_bias=k_bias)
+    assert np.array_equal(round_sums(layer_sums(x, layer, fmt), FP32)[0], round_sums(want, FP32)[0])
+    by_term = layer.codes.reshape(2, 6, 5)
+    values = sum(decode_weights(by_term[t], 3) * 2.0 ** k_bias.reshape(2, 6)[t][:, None] for t in range(2))
+    assert np.array_equal(layer.weights(), values)
+
+
+def test_exponent_biases_of_another_shape_are_refused():
+    codes, ones = np.zeros((4, 2), np.uint8), np.ones(2)
+    message = "k_bias of 'fc' must be 4 int8 numbers, not {}"
+    for k_bias, told in (
+        (np.zeros(3, np.int8), "int8 of shape (3,)"),
+        (np.zeros(4, np.int64), "int64 of shape (4,)"),
+    ):
+        with pytest.raises(InputError) as caught:
+            Linear("fc", "x", codes, 2, 0, ones, ones, k_bias=k_bias)  # pyright: ignore[reportArgumentType]
+        assert str(caught.value) == message.format(told)
+    with pytest.raises(InputError, match=r"^k_bias of 'c' must be 8 int8 numbers, not int8 of shape \(4,\)$"):
+        Conv("c", "x", codes, 2, 0, ones, ones, window=Window.of((2,)), groups=2, k_bias=np.zeros(4, np.int8))
 
 
 @pytest.mark.parametrize("name", list(FORMATS))

@@ -21,7 +21,9 @@ from golden.train.post_training import convert_pretrained
 from golden.train.task import Split
 from shiftforge.errors import InputError
 from shiftforge.formats import FORMATS
-from sw_driver.compiler.pipeline import compile_graph
+from shiftforge.program import from_bytes
+from sim.golden_run import run_golden_network
+from sw_driver.compiler.pipeline import assemble, compile_graph
 from sw_driver.importers.pt2 import import_program
 from tests.sw_driver.importers.models import MODELS, Residual, inputs
 from tests.sw_driver.networks import config_of
@@ -219,6 +221,40 @@ def test_convolutions_of_sums_agree_too(terms):
     assert np.array_equal(bits_of(by_torch.logits), bits_of(by_golden.logits))
     by_float = evaluate(model, data, "float").logits
     np.testing.assert_allclose(by_torch.logits, by_float, rtol=0, atol=2e-3 * np.abs(by_float).max())
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize("terms", [1, 2])
+def test_exponents_per_k_index_agree_too(terms, calibrated):
+    """On both backends, and as a program, which no machine of this version runs and the golden network does."""
+    torch.manual_seed(terms)
+    rng = np.random.default_rng(terms)
+    plain = nn.Sequential(
+        nn.Conv2d(4, 8, (3, 2), padding=(1, 0), groups=2), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(60, 3)
+    ).eval()
+    with torch.no_grad():
+        for layer in (plain[0], plain[2], plain[4]):
+            weight = layer.get_parameter("weight")
+            weight *= torch.from_numpy(np.exp2(rng.integers(-2, 2, weight.shape[1:]))).float()
+    data = Split(rng.normal(0, 1, (40, 4, 5, 4)).astype(np.float32), np.zeros(40, np.int64))
+    calibration = torch.from_numpy(data.x) if calibrated else None
+    model = convert_pretrained(plain, 3, terms, k_bias_bits=3, calibration=calibration)
+    by_torch, by_golden = (evaluate(model, data, backend) for backend in ("torch", "golden"))
+    assert np.array_equal(bits_of(by_torch.logits), bits_of(by_golden.logits))
+    by_float = evaluate(model, data, "float").logits
+    np.testing.assert_allclose(by_torch.logits, by_float, rtol=0, atol=2e-3 * np.abs(by_float).max())
+    network = exact_network(model, shape=(4, 5, 4))
+    biases = [layer.k_bias for layer in network.graph.layers()]
+    assert all(each is not None and len(np.unique(each)) > 1 for each in biases)
+    program = assemble(network.graph, config_of(activation="fp16", output="fp32", bits=3, max_k=256))
+    assert program.placed is None
+    assert program.unplaced == "layer '0' has an exponent bias per K index, which needs array.k_bias_bits"
+    back = from_bytes(program.to_bytes())
+    for mine, stored in zip(program.graph.layers(), back.graph.layers(), strict=True):
+        assert mine.k_bias is not None
+        assert stored.k_bias is not None
+        assert np.array_equal(mine.k_bias, stored.k_bias)
+    assert np.array_equal(bits_of(run_golden_network(back, data.x).values), bits_of(by_golden.logits))
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,14 @@ import torch
 from torch import nn
 
 from golden.codec import decode_weights
+from golden.gemm import exact_sums
 from golden.train import digits, runner
+from golden.train.calibrated import fit_calibrated
 from golden.train.loop import accuracy
-from golden.train.post_training import (
-    TermSumLayer,
-    convert_pretrained,
-    fit_calibrated,
-    fit_greedy,
-    fit_optimal,
-    magnitudes,
-    terms_within,
-)
+from golden.train.post_training import TermSumLayer, convert_pretrained
+from golden.train.term_sums import fit_greedy, fit_optimal, magnitudes, terms_within
 from shiftforge.errors import InputError
+from shiftforge.formats import FORMATS, WeightCode
 
 BITS = (2, 3, 4)
 
@@ -53,7 +49,9 @@ def test_the_optimal_fit_beats_every_assignment(bits, terms):
         assert fit_optimal(weight, bits, terms).error(weight) == pytest.approx(least, rel=1e-5, abs=1e-12)
 
 
-@pytest.mark.parametrize("fit", [fit_optimal, fit_greedy, lambda w, b, t: fit_calibrated(w, b, t, weights(8, (40, 9)))])
+@pytest.mark.parametrize(
+    "fit", [fit_optimal, fit_greedy, lambda w, b, t: fit_calibrated(w, b, t, weights(8, (40, 9))).fit]
+)
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("terms", [1, 2, 3])
 def test_concatenation_is_exact(fit, bits, terms):
@@ -72,10 +70,44 @@ def test_concatenation_is_exact(fit, bits, terms):
         layer = [Fraction(float(v)) for v in decode_weights(codes[:, n], bits)]
         assert all(abs(v) in [2**e for e in range(2 ** (bits - 1))] for v in layer)
         sums = [sum(layer[t * 9 + k] for t in range(terms)) for k in range(9)]
-        assert sums == [Fraction(float(v)) for v in found.integers()[n]]
+        assert sums == [Fraction(float(v)) for v in found.sums()[n]]
         exact = sum((w * v for w, v in zip(layer, long, strict=True)), Fraction(0))
         scale = Fraction(float(found.scale[n]))
         assert scale * exact == sum(Fraction(float(w)) * v for w, v in zip(found.weights()[n], x, strict=True))
+
+
+@pytest.mark.parametrize("bits, terms, k_bias_bits", [(2, 1, 1), (3, 1, 2), (3, 2, 3), (4, 3, 8), (2, 2, 2)])
+def test_exponents_per_k_index_are_exact_and_never_worse(bits, terms, k_bias_bits):
+    rng = np.random.default_rng(bits)
+    weight = rng.standard_normal((6, 9)) * np.exp2(rng.integers(-3, 4, 9))
+    weight[1] = 0.0
+    weight[:, 4] = 0.0
+    fit = fit_optimal(weight, bits, terms, k_bias_bits)
+    assert fit.error(weight) <= fit_optimal(weight, bits, terms).error(weight)
+    assert fit.k_bias is not None
+    assert fit.k_bias.shape == (1, 9)
+    assert fit.k_bias.min() >= -(2 ** (k_bias_bits - 1))
+    assert fit.k_bias.max() < 2 ** (k_bias_bits - 1)
+    # The golden model's sums with a bias per product, against the weights in Fractions.
+    x = rng.integers(-128, 128, (1, 9)).astype(np.int8)
+    sums = exact_sums(
+        np.tile(x.view(np.uint8), terms),
+        fit.concatenated(),
+        FORMATS["int8"],
+        WeightCode(bits),
+        k_bias=np.tile(fit.k_bias[0], terms),
+    )
+    for n in range(6):
+        exact = sum(Fraction(float(w)) * int(v) for w, v in zip(fit.weights()[n], x[0], strict=True))
+        assert Fraction(float(fit.scale[n])) * sums.integers()[0, n] * Fraction(2) ** sums.lsb_exponent == exact
+
+
+def test_exponents_per_k_index_find_columns_of_unlike_sizes():
+    rng = np.random.default_rng(0)
+    shifts = np.array([-2, 1, 0, 1, -1, 0, -2, 0])
+    exact = rng.choice([-8, -4, -2, -1, 1, 2, 4, 8], (40, 8)) * np.exp2(shifts)
+    assert fit_optimal(exact, 3, 1, 2).error(exact) == 0.0
+    assert fit_optimal(exact, 3, 1).error(exact) > 1e-3
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -87,19 +119,6 @@ def test_more_terms_and_better_fits_err_less(bits):
         assert fit_greedy(weight, bits, terms).error(weight) >= error
         assert fit_greedy(weight, bits, terms).error(weight) < 0.5
     assert [terms_within(weight, bits, e) for e in errors] == [1, 2, 3]
-
-
-def test_calibration_lowers_the_error_of_the_outputs():
-    rng = np.random.default_rng(0)
-    inputs = rng.standard_normal((200, 6)) @ rng.standard_normal((6, 20))  # correlated, of low rank
-    weight = weights(1, (12, 20))
-
-    def error(fit):
-        return np.square((fit.weights() - weight) @ inputs.T).sum()
-
-    assert error(fit_calibrated(weight, 3, 2, inputs)) < 0.7 * error(fit_optimal(weight, 3, 2))
-    unseen = fit_calibrated(weight, 3, 2, np.zeros((1, 20)))
-    assert np.array_equal(unseen.codes, fit_optimal(weight, 3, 2).codes)
 
 
 def test_a_model_converts_layer_by_layer():
@@ -122,9 +141,10 @@ def test_a_model_converts_layer_by_layer():
         for index in ("0", "4"):
             made = twin.get_submodule(index)
             assert isinstance(made, TermSumLayer)
-            assert made.layer.weight.flatten(1).tolist() == made.fit.integers().tolist()
+            assert made.layer.weight.flatten(1).tolist() == made.fit.sums().tolist()
             weight = plain.get_parameter(f"{index}.weight")
             weight.copy_(torch.from_numpy(made.fit.weights()).reshape(weight.shape))
+            plain.get_parameter(f"{index}.bias").copy_(made.bias)
         torch.testing.assert_close(twin(x), plain(x), rtol=1e-4, atol=1e-5)
     chosen = convert_pretrained(model, 3, None, budget=0.02)
     for index in ("0", "2", "4"):
@@ -164,6 +184,11 @@ def test_digits_without_training():
             "inputs must be of shape (rows, 3), not (4, 2)",
         ),
         (
+            lambda: fit_calibrated(np.ones((2, 3)), 3, 1, np.ones((4, 3)), np.ones((5, 3))),
+            "inputs must be of shape (rows, 3), not (5, 3)",
+        ),
+        (lambda: fit_optimal(np.ones((2, 2)), 3, 1, 9), "k_bias_bits must be an integer from 0 to 8, not 9"),
+        (
             lambda: convert_pretrained(nn.Linear(2, 2), 3, 2, budget=0.1),
             "either terms or budget must be given, and the other be None",
         ),
@@ -173,7 +198,7 @@ def test_digits_without_training():
         ),
         (
             lambda: convert_pretrained(nn.Linear(2, 2), fit="greedy", calibration=torch.ones(1, 2)),
-            "calibration must be None for the greedy fit, which does not use it",
+            "calibration and k_bias_bits must be left out for the greedy fit, which does not use them",
         ),
         (lambda: convert_pretrained(nn.Linear(2, 2), keep="0"), "keep must be a collection of layer names, not '0'"),
         (

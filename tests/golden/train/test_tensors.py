@@ -86,11 +86,15 @@ def test_a_trained_network_comes_back_with_the_same_codes(method, bits, tmp_path
     assert "4.weight" not in tensors
 
 
-@pytest.mark.parametrize("terms", [1, 2, 3, {"0": 3, "3.0": 1}])
-def test_sums_come_back_with_the_same_codes(terms, tmp_path):
+@pytest.mark.parametrize(
+    "terms, k_bias_bits, calibrated",
+    [(1, 0, False), (2, 0, True), (3, 0, False), ({"0": 3, "3.0": 1}, 0, False), (1, 3, False), (2, 2, True)],
+)
+def test_sums_come_back_with_the_same_codes(terms, k_bias_bits, calibrated, tmp_path):
     plain = network().eval()
     keep = () if isinstance(terms, int) else ("4",)
-    model = convert_pretrained(plain, 3, terms, keep=keep)
+    x = torch.randn(20, *SHAPE) if calibrated else None
+    model = convert_pretrained(plain, 3, terms, keep=keep, k_bias_bits=k_bias_bits, calibration=x)
     path = tmp_path / "m.safetensors"
     save_safetensors(model, path)
     back = load_safetensors(path, network(7))
@@ -103,6 +107,8 @@ def test_sums_come_back_with_the_same_codes(terms, tmp_path):
             assert np.array_equal(one.fit.codes, two.fit.codes)
             assert np.array_equal(one.fit.scale, two.fit.scale)
             assert one.fit.bits == two.fit.bits
+            assert (one.fit.k_bias is None) == (two.fit.k_bias is None) == (k_bias_bits == 0)
+            assert np.array_equal(one.fit.sums(), two.fit.sums())
     if isinstance(terms, int):
         assert_same_network(model, back)
     save_safetensors(back, tmp_path / "again.safetensors")
@@ -179,6 +185,19 @@ def test_other_files_are_refused(change, message, tmp_path):
         load_safetensors(path, model)
     assert message.replace("{}", str(path)) in str(caught.value)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "value", [torch.zeros(1, 16), torch.zeros(1, 15, dtype=torch.int8), torch.zeros(2, 16, dtype=torch.int8)]
+)
+def test_exponents_per_k_index_of_another_shape_are_refused(value, tmp_path):
+    path = tmp_path / "m"
+    save_safetensors(convert_pretrained(network(), 3, 1, k_bias_bits=2), path)
+    raw = path.read_bytes()
+    metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    path.write_bytes(safetensors.torch.save({**safetensors.torch.load(raw), "4.k_bias": value}, metadata))
+    with pytest.raises(InputError, match=r"^4.k_bias in .*m must be int8 \(groups, 16\) for this network, not "):
+        load_safetensors(path, network())
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"\xff" * 40, b"\x02" + bytes(7) + b"{}"])

@@ -127,7 +127,7 @@ def test_sums_of_powers(terms):
     for layer, name in zip(layers, ("0", "3"), strict=True):
         module = model.get_submodule(name)
         assert isinstance(module, TermSumLayer)
-        weights = module.fit.integers()
+        weights = module.fit.sums()
         if isinstance(layer, Conv):
             weights = weights.reshape(5, 2, 3, 3).transpose(0, 2, 3, 1).reshape(5, -1)
         else:
