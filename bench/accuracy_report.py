@@ -75,6 +75,15 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
+def _beside(ours: Sequence[Run], other: Sequence[Run]) -> str:
+    """How far apart two cells are, by the larger of their spreads."""
+    (mean, spread, _), (other_mean, other_spread, _) = percents(ours), percents(other)
+    larger = max(spread, other_spread)
+    if abs(mean - other_mean) <= larger:
+        return f"within the larger spread, {larger:.2f}"
+    return f"{'above' if mean > other_mean else 'below'} it by more than the larger spread, {larger:.2f}"
+
+
 def _verdict(cells: Sequence[Sequence[Run]]) -> list[str]:
     """What the data say of DenseShift: beside full precision, and beside the best other method of equal width."""
     full = next((cell for cell in cells if cell[0]["method"] == "full"), None)
@@ -86,20 +95,18 @@ def _verdict(cells: Sequence[Sequence[Run]]) -> list[str]:
             continue
         mean, spread, _ = percents(ours)
         text = f"- DenseShift, {bits} bits, {len(ours)} seeds: {mean:.2f} ± {spread:.2f}"
+        enough = len(ours) >= LEAST_SEEDS
         if full is not None:
             text += f"; {mean - percents(full)[0]:+.2f} points from full precision"
-        if others and len(ours) < LEAST_SEEDS:
+            text += f" ({_beside(ours, full)})" if enough and len(full) >= LEAST_SEEDS else ""
+        if others and not enough:
             text += f"; fewer than {LEAST_SEEDS} seeds are too few to compare it with other methods"
         elif others:
             best = max(others, key=lambda c: percents(c)[0])
             best_mean, best_spread, _ = percents(best)
-            within = mean >= best_mean - max(spread, best_spread)
-            place = (
-                "within the larger spread of it or below it" if within else "above it by more than the larger spread"
-            )
-            name = best[0]["method"]
             text += (
-                f"; the best other method of this width is `{name}` with {best_mean:.2f} ± {best_spread:.2f}, {place}"
+                f"; {mean - best_mean:+.2f} points from the best other method of this width, `{best[0]['method']}` with "
+                f"{best_mean:.2f} ± {best_spread:.2f} ({_beside(ours, best)})"
             )
         lines.append(text + ".")
     return lines
@@ -108,12 +115,12 @@ def _verdict(cells: Sequence[Sequence[Run]]) -> list[str]:
 def markdown(runs: Sequence[Run], command: str, source: str, picture: str) -> str:
     """The page: one table per task, methods by widths, and what DenseShift reaches."""
     versions = ", ".join(sorted({f"Python {run['python']}, torch {run['torch']}" for run in runs}))
-    hours = sum(run["cpu_seconds"] for run in runs) / 3600
+    minutes = sum(run["cpu_seconds"] for run in runs) / 60
     parts = [
         "# Accuracy of the training methods",
         "",
         f"Written by `python -m bench.accuracy --report {source}` from the {len(runs)} runs in [{source}]({source}), which",
-        f"`{command}` made ({hours:.1f} hours of one core in all; {versions}). Do not edit by hand.",
+        f"`{command}` made ({minutes:.0f} minutes of one core in all; {versions}). Do not edit by hand.",
         "",
         "Accuracy on the test set in percent, by torch in float32: mean ± standard deviation over the seeds, and their number in",
         "brackets. Weights of shifts train with fp16 activations. Each method has the recipe of the task, not tuned for any",

@@ -94,11 +94,11 @@ def fit_calibrated(
     chosen, scale, least = np.zeros_like(matrix), first, np.full(len(matrix), np.inf)
     for multiple in SCALES:
         rounded = _rounded(target, upper, first * multiple, levels, factor)
-        found, fitted = _descended(rounded, first * multiple, error, levels, factor)
-        left = error.error(found * factor * fitted[:, None])
+        left = error.error(rounded * factor * (first * multiple)[:, None])
         better = left < least
-        chosen, scale = np.where(better[:, None], found, chosen), np.where(better, fitted, scale)
+        chosen, scale = np.where(better[:, None], rounded, chosen), np.where(better, first * multiple, scale)
         least = np.where(better, left, least)
+    chosen, scale = _descended(chosen, scale, error, levels, factor)
     made = coded(chosen, scale, bits, terms, k_bias)
     made = _better(plain, made, error)
     return Calibrated(made, mean - made.weights() @ centre)

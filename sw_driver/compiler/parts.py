@@ -70,9 +70,7 @@ def _longest(config: Config, units: Units, readings: Mapping[str, Reading], star
         pages = place_pages(config, work)
         return None if pages is None else Together(work, pages)
 
-    last = start + next((i for i, node in enumerate(units.nodes[start:]) if _on_host(node)), len(units.nodes) - start)
-    if last == start:
-        return None
+    last = len(units.nodes)
     try:
         whole = attempt(last)
     except NotPlaced:
@@ -91,13 +89,9 @@ def _longest(config: Config, units: Units, readings: Mapping[str, Reading], star
     return best
 
 
-def _on_host(node: Layer | MaxPool | Concat) -> bool:
-    return isinstance(node, Layer) and node.on_host
-
-
 def _alone(config: Config, units: Units, readings: Mapping[str, Reading], index: int) -> InStrips | OnHost:
     node = units.nodes[index]
-    if not isinstance(node, Layer) or node.on_host:
+    if not isinstance(node, Layer):
         return OnHost(node)
     residual = units.roots[node.residual] if node.residual else ""
     words = layout.k_words(config, node.features) if residual else 0

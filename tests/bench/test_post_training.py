@@ -17,12 +17,20 @@ def test_rows_are_measured_once_and_the_page_tells_them(tmp_path, capsys, monkey
     monkeypatch.setattr(
         post_training,
         "variants",
-        lambda: iter([("full", 0), ("least squares", 1), ("calibrated", 2), ("calibrated", 0)]),
+        lambda: iter(
+            [
+                ("full", 0),
+                ("least squares", 1),
+                ("calibrated", 2),
+                ("calibrated", 0),
+                ("calibrated, exponents per K", 2),
+            ]
+        ),
     )
-    words = ["--tasks", "digits-mlp", "--epochs", "4", "--out", str(out)]
+    words = ["--tasks", "digits-mlp", "--epochs", "4", "--seeds", "1", "--out", str(out)]
     post_training.main(words)
     page = capsys.readouterr().out
-    full, one, two, chosen = json.loads(out.read_text())["rows"]
+    full, one, two, chosen, exponents = json.loads(out.read_text())["rows"]
     assert full["machine_accuracy"] is None
     assert full["products"] == 64 * 64 + 64 * 10
     assert one["per_layer"] == {"0": 1, "3": 1}
@@ -33,13 +41,18 @@ def test_rows_are_measured_once_and_the_page_tells_them(tmp_path, capsys, monkey
     # Two terms in fp16 on the machine: within an image or two of torch in float32.
     assert abs(two["machine_accuracy"] - two["torch_accuracy"]) <= 0.006
     assert two["machine_accuracy"] >= full["torch_accuracy"] - 0.02
+    assert exponents["cycles"] is None
+    assert exponents["why"] == "layer '0' has an exponent bias per K index, which needs array.k_bias_bits"
+    assert abs(exponents["machine_accuracy"] - exponents["torch_accuracy"]) <= 0.006
+    points = f"{100 * (two['machine_accuracy'] - full['torch_accuracy']):+.2f}"
     assert (
-        f"| calibrated | 2 | 2 2 | {100 * two['torch_accuracy']:.2f} | {100 * two['machine_accuracy']:.2f} | {two['cycles']:,.0f} |"
+        f"| calibrated | 2 | 2 2 | {100 * two['machine_accuracy']:.2f} | {points} | {points} | {two['cycles']:,.0f} |"
         in page
     )
+    assert "does not place" not in page
     assert (tmp_path / "p.md").read_text() in page
     dots = [e for e in ElementTree.parse(tmp_path / "p.svg").iter() if e.tag.endswith("circle")]
-    assert len(dots) == 3
+    assert len(dots) == 3  # exponents have no cycles
     before = out.read_bytes()
     monkeypatch.setattr(post_training, "_trained", None)
     post_training.main(words)
