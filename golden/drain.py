@@ -8,8 +8,9 @@ from golden.decoder import Layer
 from golden.gemm import exact_sums
 from golden.memory import IntArray, Memories
 from golden.patch import valid_elements, words
-from golden.post import Float32Array, post_process
+from golden.post import post_process
 from golden.rounding import Codes, Flags, Overflow, round_sums, storage_dtype
+from shiftforge.binary32 import Float32Array
 from shiftforge.formats import Format
 
 _BLOCK = 1 << 22  # operand elements gathered at a time

@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.codec import decode, encode
-from golden.post import Float32Array, apply_activation, canonical, post_process
+from golden.post import post_process
 from golden.rounding import Codes, Flags, Overflow, round_float64, round_fp32
 from golden.window import layer_sums, max_pool
+from shiftforge.binary32 import Float32Array, apply_activation, canonical
 from shiftforge.errors import InputError
 from shiftforge.formats import FP32, Format, TensorFormats
 from shiftforge.graph import Activate, Add, Affine, AveragePool, Concat, Graph, Input, Layer, MaxPool, Node, Reshape
+from shiftforge.graph.host import host_layer
 
 _BLOCK = 1 << 20  # results per step, so that a large batch needs little memory
 
@@ -109,6 +111,10 @@ def run(
             layer = node.layer(graph.shapes[node.name][-1], 2)
             layer = replace(layer, scale=layer.scale.astype(np.float32), bias=layer.bias.astype(np.float32))
             tensors[node.name], raised = _layer(layer, inputs, arrived, of[node.name], overflow)
+        elif isinstance(node, Layer) and node.on_host and node.compiled:
+            residual = _fp32(inputs[1], arrived[1]) if node.residual else None
+            values = host_layer(node, _fp32(inputs[0], arrived[0]), residual)
+            tensors[node.name], raised = round_fp32(values.view(np.uint32), of[node.name], overflow=overflow)
         elif isinstance(node, Layer):
             if not node.compiled:
                 raise InputError(

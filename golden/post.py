@@ -12,46 +12,9 @@ from golden.codec import decode
 from golden.rounding import Codes, Flags, Overflow, round_fp32, round_sums
 from golden.sums import Sums
 from shiftforge.activation import Activation
+from shiftforge.binary32 import canonical, post
 from shiftforge.errors import InputError
 from shiftforge.formats import FP32, Format
-
-Float32Array = npt.NDArray[np.float32]
-
-
-def canonical(values: Float32Array) -> Float32Array:
-    """The same values with every NaN as 7FC00000."""
-    nan = np.isnan(values)
-    if not nan.any():
-        return values
-    bits = values.view(np.uint32).copy()
-    bits[nan] = FP32.nan
-    return bits.view(np.float32)
-
-
-def _order(bits: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-    """Integers ordered as the values, -0 just below +0."""
-    magnitude = (bits & np.uint32(0x7FFF_FFFF)).astype(np.int64)
-    return np.where(bits >> np.uint32(31), -magnitude - 1, magnitude)
-
-
-def apply_activation(values: Float32Array, activation: Activation) -> Float32Array:
-    """The activation function on binary32 values, as :mod:`shiftforge.activation` defines it."""
-    values = canonical(values)
-    nan = np.isnan(values)
-    if activation.kind == "relu":
-        return np.where((values > 0) | nan, values, np.float32(0))
-    if activation.kind == "clamp":
-        bits = values.view(np.uint32)
-        lo, hi = (np.full((), bound, np.uint32) for bound in (activation.lo, activation.hi))
-        order = _order(bits)
-        bounded = np.where(order > _order(hi), hi, bits)
-        bounded = np.where(order < _order(lo), lo, bounded)
-        return np.where(nan, bits, bounded).view(np.float32)
-    if activation.kind == "leaky":
-        with np.errstate(under="ignore"):
-            scaled = values * np.float32(2.0**-activation.shift)
-        return np.where((values > 0) | nan, values, scaled)
-    return values
 
 
 def post_process(
@@ -92,18 +55,16 @@ def post_process(
             raise InputError(f"{name} must be float32 of shape {columns}, not {array.dtype} of shape {array.shape}")
     bits, first = round_sums(sums, FP32, exponent_bias=exponent_bias)
     values = bits.view(np.float32)
-    with np.errstate(all="ignore"):  # binary32 gives infinities, NaNs and subnormals here by definition
-        values = canonical(values * scale)
-        values = canonical(values + bias)
-        if residual is not None:
-            if residual_format is None:
-                raise InputError("residual_format must be given with a residual, not None")
-            if residual.shape != sums.shape:
-                raise InputError(f"residual must be of shape {sums.shape}, not {residual.shape}")
-            if not np.isnan(residual_scale) and float(np.float32(residual_scale)) != float(residual_scale):
-                raise InputError(f"residual_scale must be a binary32 value, not {residual_scale!r}")
+    widened = None
+    if residual is not None:
+        if residual_format is None:
+            raise InputError("residual_format must be given with a residual, not None")
+        if residual.shape != sums.shape:
+            raise InputError(f"residual must be of shape {sums.shape}, not {residual.shape}")
+        if not np.isnan(residual_scale) and float(np.float32(residual_scale)) != float(residual_scale):
+            raise InputError(f"residual_scale must be a binary32 value, not {residual_scale!r}")
+        with np.errstate(invalid="ignore"):  # a signalling NaN
             widened = canonical(decode(residual_format, residual).astype(np.float32))  # exact for every format
-            values = canonical(values + canonical(widened * np.float32(residual_scale)))
-    values = apply_activation(values, activation)
+    values = post(values, scale, bias, activation, widened, residual_scale)
     codes, last = round_fp32(values.view(np.uint32), output, overflow=overflow)
     return codes, first | last

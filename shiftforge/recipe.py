@@ -84,7 +84,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Step:
-    """One LAYER packet for each chunk of the batch, or for each example of it.
+    """One LAYER packet for each chunk of the batch: its examples lie one after the other, and so do their pixels.
 
     Parameters
     ----------
@@ -98,10 +98,6 @@ class Step:
         The output channels that it computes.
     pixels : int
         Output pixels of one example.
-    each : bool
-        A packet for each example: its image has edges. Otherwise the examples are one long row of pixels.
-    input_words, output_words, residual_words : int
-        Activation words from one example to the next; the examples of a chunk lie one after the other.
     inputs : tuple of Load
         Activations that are sent before it (and before `loads`), for each chunk.
     result : Region or None
@@ -116,10 +112,6 @@ class Step:
     first: int
     channels: int
     pixels: int = 1
-    each: bool = False
-    input_words: int = 0
-    output_words: int = 0
-    residual_words: int = 0
     inputs: tuple[Load, ...] = ()
     result: Region | None = None
     channel: int = 0
@@ -227,9 +219,7 @@ def _block_from_json(described: Described, blob: bytes) -> Block:
     return Block(Opcode(described["opcode"]), described["address"], cut(blob, described["payload"]), described["label"])
 
 
-_NUMBERS = (
-    "layer", "first", "channels", "pixels", "each", "input_words", "output_words", "residual_words", "channel",
-)  # fmt: skip
+_NUMBERS = ("layer", "first", "channels", "pixels", "channel")
 
 
 def _step_to_json(step: Step, blob: Blob) -> Json:

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from shiftforge.binary32 import Float32Array, canonical
 from shiftforge.config import Config
 from shiftforge.errors import InputError
 from shiftforge.formats import Format
-from shiftforge.graph import Concat, Graph, MaxPool, Window
+from shiftforge.graph import Concat, Graph, Layer, MaxPool, Window
+from shiftforge.graph.host import host_layer
 from shiftforge.recipe import HostStep, HostTensor, Load, Phase, Recipe, Region
 from shiftforge.registers import Flag
 from sw_driver import layout
@@ -86,8 +88,14 @@ class Host:
             pixels = (self.batch, tensor.height, tensor.width)
             joined = np.concatenate([part.reshape(*pixels, -1) for part in parts], axis=-1)
             self.tensors[node.name] = joined
+        elif isinstance(node, Layer):
+            residual = self._values(node.residual) if node.residual else None
+            values = host_layer(node, self._values(node.source), residual).astype(np.float64)
+            codes, raised = encode_flagged(fmt, values, saturate=self._saturate)
+            self.flags |= raised
+            self.tensors[node.name] = self._shaped(codes, tensor)
         else:
-            raise InputError(f"a host step must name a max-pool or a concatenation, not {node.name!r}")
+            raise InputError(f"a host step must name a layer, a max-pool or a concatenation, not {node.name!r}")
 
     # ---- tensors
 
@@ -114,6 +122,13 @@ class Host:
         while root not in self.tensors:  # reshapes move nothing
             (root,) = self._graph[root].inputs
         return self._convert(self.tensors[root], self._format(self.recipe.tensor(root)), fmt)
+
+    def _values(self, edge: str) -> Float32Array:
+        """The tensor that a layer reads, widened exactly, in the shape that it means."""
+        assert self._graph is not None
+        codes = self._input(edge, self.config.activation)
+        values = canonical(decode(self.config.activation, codes).astype(np.float32))
+        return values.reshape(self.batch, *self._graph.shapes[edge])
 
     def _convert(self, codes: Codes, source: Format, target: Format) -> Codes:
         if source == target:

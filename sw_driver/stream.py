@@ -73,7 +73,7 @@ def batch(
                     Send(Opcode.ACTIVATIONS, each.address ^ flip, payload(each, start, stop), label, layer=step.layer)
                 )
             sends += [load(block, step.layer) for block in step.loads]
-            sends += [_layer(config, step, *part, start, flip) for part in _parts(step, start, stop)]
+            sends.append(_layer(config, step, start, stop, flip))
         yield sends
         flipped = not flipped
 
@@ -82,15 +82,9 @@ def answers(config: Config, phase: Phase, examples: int) -> Iterator[Answer]:
     """The answers of a batch, in the order in which they arrive."""
     for start in range(0, examples, phase.chunk):
         for step in phase.steps:
-            for part in _parts(step, start, min(start + phase.chunk, examples)):
-                answer = _answer(config, step, *part)
-                if answer is not None:
-                    yield answer
-
-
-def _parts(step: Step, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The examples of each LAYER packet."""
-    return ((row, row + 1) for row in range(start, stop)) if step.each else iter([(start, stop)])
+            answer = _answer(config, step, start, min(start + phase.chunk, examples))
+            if answer is not None:
+                yield answer
 
 
 def _rows(start: int, stop: int) -> str:
@@ -104,19 +98,12 @@ def _answer(config: Config, step: Step, start: int, stop: int) -> Answer | None:
     return Answer(step.result, start, stop, step.channel, step.channels, length)
 
 
-def _layer(config: Config, step: Step, start: int, stop: int, first: int, flip: int) -> Send:
-    """The LAYER packet of examples ``start`` .. ``stop - 1`` of a chunk that begins with `first`."""
-    low, place = layout.page_words(config) - 1, start - first
-
-    def moved(address: int, words: int) -> int:
-        return (address & ~low ^ flip) | ((address + place * words) & low)
-
+def _layer(config: Config, step: Step, start: int, stop: int, flip: int) -> Send:
+    """The LAYER packet of a chunk, examples ``start`` .. ``stop - 1``."""
     fields = {**step.fields, "pixels": (stop - start) * step.pixels}
-    fields["input_address"] = moved(fields["input_address"], step.input_words)
-    if "output_stride" in fields:
-        fields["output_address"] = moved(fields["output_address"], step.output_words)
-    if "residual" in fields:
-        fields["residual_address"] = moved(fields["residual_address"], step.residual_words)
+    for name, present in (("input", True), ("output", "output_stride" in fields), ("residual", "residual" in fields)):
+        if present:
+            fields[f"{name}_address"] ^= flip
     answer = _answer(config, step, start, stop)
     if answer is not None:
         fields["result_bytes"] = answer.length

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shiftforge.graph import Graph
-    from shiftforge.program import LayerReport
+    from shiftforge.program import LayerReport, Program
 
 _TEXT = """\
 Reads a network, folds batch normalisation and activations into its shift layers, places them on the accelerator and writes
@@ -25,6 +25,7 @@ reason is printed, with the key of the configuration that mends it."""
 _EXAMPLE = """\
 shiftforge compile digits.pt2 --config examples/demo.toml --out digits.sfp
 shiftforge compile digits.pt2 --config examples/demo.toml --out digits.sfp --check digits.test.npz
+shiftforge compile resnet.pt2 --config examples/resnet20.toml --out resnet.sfp --host stem.0 --host classifier
 shiftforge compile network.onnx --config examples/demo.toml --out network.sfp --calibrate samples.npy"""
 
 
@@ -36,6 +37,13 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--out", required=True, metavar="PROGRAM", help="the program to write")
     parser.add_argument("--check", metavar="X.npy", help="compare after every pass on these inputs")
     parser.add_argument("--calibrate", metavar="X.npy", help="set tensor scales from these inputs")
+    parser.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="LAYER",
+        help="keep a layer in full precision, on the host (repeatable)",
+    )
     add_overflow(parser, "default: saturate")
     add_json(parser)
 
@@ -58,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             from sw_driver.importers.pt2 import read_pt2 as read
 
-        graph = read(args.model, config.weights.bits, mask=config.weights.mask)
+        graph = read(args.model, config.weights.bits, mask=config.weights.mask, host=args.host)
     calibration = None if args.calibrate is None else _batch(args.calibrate, "calibrate", graph)
     name, overflow = Path(args.model).stem, args.overflow or "saturate"
     program = compile_graph(graph, config, name=name, overflow=overflow, calibration=calibration)
@@ -88,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
                 "overflow": program.overflow,
                 "input_shape": list(program.input_shape),
                 "unplaced": program.unplaced,
+                "marks": asdict(program.marks),
                 "resident": program.placed is not None and program.recipe.resident,
                 "layers": [asdict(line) for line in program.report],
                 "checks": [asdict(check) for check in checks],
@@ -95,12 +104,14 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     rows = [
-        [line.name, _kind(line), line.activation, str(line.tiles), str(line.pieces), f"{line.macs * line.pixels:,}",
+        [line.name, _kind(line), line.activation, line.place, str(line.tiles), str(line.pieces), f"{line.macs * line.pixels:,}",
          str(line.weight_words), str(line.parameter_words)]
         for line in program.report
     ]  # fmt: skip
-    columns = ["layer", "K -> N", "function", "tiles", "pieces", "MACs", "W words", "P words"]
+    columns = ["layer", "K -> N", "function", "where", "tiles", "pieces", "MACs", "W words", "P words"]
     print_table(f"{program.name} for configuration {program.hash:#010x}", columns, rows)
+    if program.placed is not None:
+        _print_memory(program)
     for check in checks:
         exact = "every bit equal" if check.rule == "==" else f"{check.rule}, at most {check.difference:.1e}"
         print(f"checked {check.name}: {exact}")
@@ -108,6 +119,20 @@ def run(args: argparse.Namespace) -> int:
         print(f"its machine does not run it: {program.unplaced}; run --backend golden does")
     print(f"{args.out}: written")
     return 0
+
+
+def _print_memory(program: "Program") -> None:
+    """High-water marks, and what leaves the chip and comes back."""
+    config, marks = program.config, program.marks
+    used = (
+        ("activations", marks.activation_words, config.activation_words),
+        ("weights", marks.weight_words, config.weight_words),
+        ("parameters", marks.parameter_words, config.parameter_words),
+    )
+    print("memory words: " + ", ".join(f"{name} {most:,} of {words:,}" for name, most, words in used))
+    spilled = [tensor.name for tensor in program.recipe.tensors[1:-1]]
+    if spilled:
+        print(f"on the host between layers: {', '.join(spilled)}")
 
 
 def _batch(path: str, what: str, graph: "Graph") -> "NDArray[np.float64]":

@@ -3,7 +3,7 @@
 Models see channels first, the graph stores channels last: the methods turn weights, and `Tensor.order` keeps track of the rest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +28,7 @@ from shiftforge.graph import (
     Window,
 )
 from shiftforge.graph.views import Tensor, channels_first, stored
-from shiftforge.graph.weights import shift_weights
+from shiftforge.graph.weights import ShiftWeights, shift_weights
 
 FloatArray = NDArray[np.float64]
 
@@ -62,11 +62,22 @@ class Builder:
     weight_bits : int
     mask : bool
         Whether a weight may be a masked zero.
+    host : collection of str
+        Names of layers that keep their weights in full precision: the host computes them.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], weight_bits: int, *, mask: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        weight_bits: int,
+        *,
+        mask: bool = False,
+        host: Collection[str] = (),
+    ) -> None:
         self.weight_bits = weight_bits
         self.mask = mask
+        self.host = host
         self._nodes: list[Node] = [Input(name, shape)]
         self._shapes: dict[str, tuple[int, ...]] = {name: (int(np.prod(shape)),)}
         # What the input and the element-wise nodes on it are named while nothing has decided yet how they are stored.
@@ -79,6 +90,12 @@ class Builder:
         if not any(isinstance(node, Layer) for node in self._nodes):
             raise InputError("the network must have at least one Linear or convolution layer, and it has none")
         names = [node.name for node in self._nodes]
+        layers = [node.name for node in self._nodes if isinstance(node, Layer)]
+        for name in self.host:
+            if name not in layers:
+                raise InputError(
+                    f"a layer that the host keeps must be one of the network's, {', '.join(layers)}, not {name!r}"
+                )
         del self._nodes[names.index(output.node) + 1 :]
         order = self._order(output)
         if order.ndim > 1 and not _is_sequence(order):
@@ -116,7 +133,7 @@ class Builder:
         bits = self.weight_bits if bits is None else bits
         if x.shape[-1] != weight.shape[1]:
             raise InputError(f"{at} must read {weight.shape[1]} features, not examples of shape {x.shape}")
-        shifts = shift_weights(at.name, _without(k_bias, weight), bits, mask=self.mask)
+        shifts, real = self._weights(_without(k_bias, weight), bits, at)
         codes, mask = shifts.codes, shifts.mask
         if len(x.shape) == 1:
             source, order = self._flat(x, at)
@@ -125,6 +142,7 @@ class Builder:
             codes = np.ascontiguousarray(codes.reshape(shifts.terms, *weight.shape[::-1])[:, rows].reshape(codes.shape))
             mask = None if mask is None else np.ascontiguousarray(mask[rows])  # with one term alone
             k_bias = None if k_bias is None else k_bias[rows]
+            real = None if real is None else np.ascontiguousarray(real[rows])
         else:
             source = self._image(x, -1, at)
         name = self._unique(at)
@@ -139,6 +157,7 @@ class Builder:
             terms=shifts.terms,
             mask=mask,
             k_bias=None if k_bias is None else np.tile(k_bias, shifts.terms),
+            real=real,
         )
         return self._append(layer, (*x.shape[:-1], layer.features))
 
@@ -166,10 +185,10 @@ class Builder:
             )
         source = self._image(x, 0, at)
         of_channels = None if k_bias is None else np.repeat(k_bias, weight.shape[0] // groups, 0)
-        shifts = shift_weights(at.name, _without(of_channels, weight), bits, mask=self.mask)
+        shifts, real = self._weights(_without(of_channels, weight), bits, at)
         axes_of_rows = (shifts.terms, *weight.shape[1:], weight.shape[0])
 
-        def side_by_side(rows: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray:
+        def side_by_side(rows: NDArray[np.uint8] | NDArray[np.bool_] | NDArray[np.float32]) -> NDArray:
             """The channels of a pixel next to one another."""
             return np.ascontiguousarray(np.moveaxis(rows.reshape(axes_of_rows), 1, -2).reshape(rows.shape))
 
@@ -185,10 +204,20 @@ class Builder:
             terms=shifts.terms,
             mask=None if shifts.mask is None else side_by_side(shifts.mask),
             k_bias=None if k_bias is None else np.tile(np.moveaxis(k_bias, (0, 1), (-2, -1)).reshape(-1), shifts.terms),
+            real=None if real is None else side_by_side(real),
             window=window,
             groups=groups,
         )
         return self._append_image(layer)
+
+    def _weights(self, weight: FloatArray, bits: int, at: Place) -> tuple[ShiftWeights, NDArray[np.float32] | None]:
+        """Codes of weights (N, ...); or for a layer that the host keeps, codes that mean nothing and the weights (K, N)."""
+        if at.name not in self.host:
+            return shift_weights(at.name, weight, bits, mask=self.mask), None
+        real = np.ascontiguousarray(weight.reshape(len(weight), -1).T.astype(np.float32))
+        if not np.isfinite(real).all():
+            raise InputError(f"weights of layer {at.name!r} must be finite in fp32 to be kept in full precision")
+        return ShiftWeights(np.zeros(real.shape, np.uint8), 0, np.ones(len(weight))), real
 
     # ---- element by element
 

@@ -44,6 +44,8 @@ class Layer:
     k_bias : int8 array (terms * K of all groups,), or None
         An exponent per K index, added to those of its products: term by term, kernel position by position, input channel by
         channel. None: 0. The golden model runs it, no machine of this version does.
+    real : float32 array (K, N), or None
+        Full-precision weights, with which the host computes the layer (`shiftforge.graph.host`); its codes mean nothing then.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class Layer:
     residual: str = ""
     residual_scale: float = 1.0
     k_bias: NDArray[np.int8] | None = None
+    real: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         WeightCode(self.weight_bits)
@@ -89,6 +92,16 @@ class Layer:
             raise InputError(
                 f"mask of {self.name!r} must be bool of the codes' shape {self.codes.shape}, not {self.mask.dtype} of "
                 f"shape {self.mask.shape}"
+            )
+        if self.real is not None and (
+            self.real.shape != self.codes.shape
+            or self.real.dtype != np.float32
+            or self.terms != 1
+            or self.mask is not None
+        ):
+            raise InputError(
+                f"full-precision weights of {self.name!r} must be float32 of its shape {self.codes.shape}, of one term and without "
+                f"a mask, not {self.real.dtype} of shape {self.real.shape}"
             )
         check_channels(self.name, "scale", self.scale, self.features)
         check_channels(self.name, "bias", self.bias, self.features)
@@ -128,6 +141,11 @@ class Layer:
         """Whether scale and bias are rounded to fp32, so that the layer means bits."""
         return self.scale.dtype == np.float32 and self.bias.dtype == np.float32
 
+    @property
+    def on_host(self) -> bool:
+        """Whether the host computes it, in full precision."""
+        return self.real is not None
+
     def summands(self) -> NDArray[np.int64]:
         """The weights (terms, K / terms, N) as whole numbers in units of ``2**exponent_bias``, 0 where masked."""
         code = WeightCode(self.weight_bits)
@@ -144,6 +162,8 @@ class Layer:
 
     def weights(self) -> NDArray[np.float64]:
         """The weights (K / terms, N) in float64; exact where the exponents of `k_bias` are less than 40 apart."""
+        if self.real is not None:
+            return self.real.astype(np.float64)
         values, exponents = self.summands().astype(np.float64), self.exponents()
         return np.ldexp((values if exponents is None else np.ldexp(values, exponents)).sum(0), self.exponent_bias)
 

@@ -73,6 +73,7 @@ def node_to_json(node: Node, blob: Blob) -> Json:
         "mask": None if node.mask is None else blob.add(np.packbits(node.mask).tobytes()),
         "residual": node.residual,
         "residual_scale": node.residual_scale,
+        "real": None if node.real is None else blob.add(node.real.astype("<f4").tobytes()),
     }
     if node.k_bias is not None:
         described["k_bias"] = blob.add(node.k_bias.tobytes())
@@ -115,6 +116,9 @@ def node_from_json(described: Described, blob: bytes) -> Node:
     if described["mask"] is not None:
         packed = np.frombuffer(cut(blob, described["mask"]), "u1")
         mask = np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(np.bool_)
+    real = None
+    if described["real"] is not None:
+        real = np.frombuffer(cut(blob, described["real"]), "<f4").reshape(shape)
     given: Described = {
         "name": name,
         "source": described["source"],
@@ -129,6 +133,7 @@ def node_from_json(described: Described, blob: bytes) -> Node:
         "mask": mask,
         "residual": described["residual"],
         "residual_scale": described["residual_scale"],
+        "real": real,
         "k_bias": np.frombuffer(cut(blob, described["k_bias"]), "i1") if "k_bias" in described else None,
     }
     if kind == "linear":

@@ -57,7 +57,7 @@ def shift_weights(layer: str, weights: NDArray[np.float64], bits: int, *, mask: 
         raise InputError(
             f"weight of layer {layer!r} at index {index} must be a power of two with a sign or a sum of up to {MAX_SUM} (times one "
             f"number per channel), not {float(weights[row, column])!r}; train it as a DenseShift layer or turn it into sums "
-            "(golden.train: convert, convert_pretrained), or keep it off the accelerator"
+            "(golden.train: convert, convert_pretrained), or let the host compute it (compile --host)"
         )
     return sums
 

@@ -164,10 +164,6 @@ def _step(config: Config, task: Task, fields: dict[str, int], first: int, channe
         first=first,
         channels=channels,
         pixels=task.reading.output_pixels,
-        each=task.reading.each,
-        input_words=task.source.buffer.words(config),
-        output_words=0 if task.output is None else task.output.buffer.words(config),
-        residual_words=0 if task.residual is None else task.residual.buffer.words(config),
         channel=task.channel + first if task.result else 0,
     )
 

@@ -12,7 +12,11 @@ def readings_of(config: Config, units: Units) -> dict[str, Reading]:
 
     `NotPlaced` where the machine of this configuration does not run it; the sentence has the key that mends it.
     """
-    return {node.name: _reading(config, units, node) for node in units.nodes if not isinstance(node, Concat)}
+    return {
+        node.name: _reading(config, units, node)
+        for node in units.nodes
+        if not (isinstance(node, Concat) or (isinstance(node, Layer) and node.on_host))
+    }
 
 
 def _reading(config: Config, units: Units, node: Layer | MaxPool) -> Reading:

@@ -8,8 +8,6 @@ from sw_driver.compiler.tasks import Buffer, Task, Work
 
 MAX_PIXELS = (1 << 24) - 1
 """The descriptor's field."""
-MAX_PACKETS = 1 << 13
-"""LAYER packets of a chunk, so that those of a transfer have sequence numbers of their own."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,7 @@ def place_pages(config: Config, work: Work) -> Pages | None:
     lives, size = _lives(work), layout.page_words(config)
     widest = max(life.buffer.words(config) for life in lives.values())
     pixels = max(max(task.reading.pixels, task.reading.output_pixels) for task in work.tasks)
-    packets = sum(task.reading.each for task in work.tasks)
-    low, high = 0, min(size // widest, MAX_PIXELS // pixels, MAX_PACKETS // max(1, packets))
+    low, high = 0, min(size // widest, MAX_PIXELS // pixels)
     while low < high:  # a larger chunk never fits where a smaller one does not
         middle = (low + high + 1) // 2
         if _fit(config, lives, middle) is None:

@@ -70,7 +70,9 @@ def _longest(config: Config, units: Units, readings: Mapping[str, Reading], star
         pages = place_pages(config, work)
         return None if pages is None else Together(work, pages)
 
-    last = len(units.nodes)
+    last = start + next((i for i, node in enumerate(units.nodes[start:]) if _on_host(node)), len(units.nodes) - start)
+    if last == start:
+        return None
     try:
         whole = attempt(last)
     except NotPlaced:
@@ -89,9 +91,13 @@ def _longest(config: Config, units: Units, readings: Mapping[str, Reading], star
     return best
 
 
+def _on_host(node: Layer | MaxPool | Concat) -> bool:
+    return isinstance(node, Layer) and node.on_host
+
+
 def _alone(config: Config, units: Units, readings: Mapping[str, Reading], index: int) -> InStrips | OnHost:
     node = units.nodes[index]
-    if not isinstance(node, Layer):
+    if not isinstance(node, Layer) or node.on_host:
         return OnHost(node)
     residual = units.roots[node.residual] if node.residual else ""
     words = layout.k_words(config, node.features) if residual else 0

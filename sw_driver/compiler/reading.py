@@ -63,11 +63,6 @@ class Reading:
             return self.geometry.output_width * self.geometry.output_height
         return 1 if self.flat else self.pixels
 
-    @property
-    def each(self) -> bool:
-        """Whether every example needs a LAYER packet of its own: an image has edges."""
-        return self.geometry is not None
-
     def tap_words(self, config: Config) -> int:
         """Words of a pixel."""
         return layout.k_words(config, self.channels)

@@ -44,8 +44,8 @@ class _Axis:
         low = first * self.stride - self.before
         high = (first + count - 1) * self.stride - self.before + (self.kernel - 1) * self.dilation + 1
         start, stop = min(max(low, 0), self.size - 1), max(min(high, self.size), 1)
-        if stop <= start or start < low:
-            raise NotPlaced("a strip of it would read padding alone")
+        if stop <= start or start < low or high < stop:
+            raise NotPlaced("a strip of a layer would read padding alone, which lies beyond its input")
         return start, stop - start, start - low, high - stop
 
     def most(self, count: int) -> int:

@@ -6,7 +6,7 @@ checked exactly (`shiftforge.graph.weights`).
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, ValueInfoProto
 
 
-def read_onnx(path: Path | str, weight_bits: int, *, mask: bool = False) -> Graph:
+def read_onnx(path: Path | str, weight_bits: int, *, mask: bool = False, host: Collection[str] = ()) -> Graph:
     """The network in an .onnx file as a graph, not yet folded.
 
     Parameters
@@ -34,6 +34,8 @@ def read_onnx(path: Path | str, weight_bits: int, *, mask: bool = False) -> Grap
         Width of the machine's weight codes.
     mask : bool
         Whether the machine has masks, so that weights of zero need no second term.
+    host : collection of str
+        Names of layers whose weights stay in full precision, and which the host computes.
 
     Raises
     ------
@@ -54,12 +56,12 @@ def read_onnx(path: Path | str, weight_bits: int, *, mask: bool = False) -> Grap
         raise InputError(
             f"model must be a whole ONNX model with its weights inside, not {str(path)!r} ({reason})"
         ) from None
-    return import_model(model, weight_bits, mask=mask)
+    return import_model(model, weight_bits, mask=mask, host=host)
 
 
-def import_model(model: "ModelProto", weight_bits: int, *, mask: bool = False) -> Graph:
+def import_model(model: "ModelProto", weight_bits: int, *, mask: bool = False, host: Collection[str] = ()) -> Graph:
     """As `read_onnx`, from a model in memory."""
-    return _Importer(model, weight_bits, mask).run()
+    return _Importer(model, weight_bits, mask, host).run()
 
 
 def _onnx() -> Any:  # noqa: ANN401 - the module
@@ -84,7 +86,7 @@ def _quiet() -> Iterator[None]:
 class _Importer:
     """Walks one model's nodes in order."""
 
-    def __init__(self, model: "ModelProto", weight_bits: int, mask: bool) -> None:
+    def __init__(self, model: "ModelProto", weight_bits: int, mask: bool, host: Collection[str]) -> None:
         self.onnx = _onnx()
         self.model = model
         graph = model.graph
@@ -98,7 +100,7 @@ class _Importer:
         if len(graph.output) != 1:
             raise InputError(f"the network must have one output, not {len(graph.output)}")
         self.batch, shape = self._input_shape(inputs[0])
-        self.builder = Builder(inputs[0].name, shape, weight_bits, mask=mask)
+        self.builder = Builder(inputs[0].name, shape, weight_bits, mask=mask, host=host)
         self.values[inputs[0].name] = self.builder.input
 
     def run(self) -> Graph:

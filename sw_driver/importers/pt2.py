@@ -10,7 +10,7 @@ import logging
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in ')
 
 
-def read_pt2(path: Path | str, weight_bits: int, *, mask: bool = False) -> Graph:
+def read_pt2(path: Path | str, weight_bits: int, *, mask: bool = False, host: Collection[str] = ()) -> Graph:
     """The network in a .pt2 file as a graph, not yet folded.
 
     Parameters
@@ -39,6 +39,8 @@ def read_pt2(path: Path | str, weight_bits: int, *, mask: bool = False) -> Graph
         Width of the machine's weight codes.
     mask : bool
         Whether they have mask bits (``Config.weights.mask``): a weight may be zero then. Without, zeros are sums such as 1 - 1.
+    host : collection of str
+        Names of layers whose weights stay in full precision, and which the host computes.
 
     Raises
     ------
@@ -62,13 +64,15 @@ def read_pt2(path: Path | str, weight_bits: int, *, mask: bool = False) -> Graph
         raise InputError(
             f"model must be a whole torch.export program (.pt2), not {str(path)!r} ({reason}); write it with torch.export.save"
         ) from None
-    return import_program(program, weight_bits, mask=mask)
+    return import_program(program, weight_bits, mask=mask, host=host)
 
 
-def import_program(program: "ExportedProgram", weight_bits: int, *, mask: bool = False) -> Graph:
+def import_program(
+    program: "ExportedProgram", weight_bits: int, *, mask: bool = False, host: Collection[str] = ()
+) -> Graph:
     """As `read_pt2`, from a program in memory."""
     with _quiet():
-        return _Importer(program).run(weight_bits, mask)
+        return _Importer(program).run(weight_bits, mask, host)
 
 
 def _torch() -> Any:  # noqa: ANN401 - the module
@@ -105,7 +109,7 @@ class _Importer:
         self.tensors: dict[Node, Tensor] = {}
         self.batch = ""
 
-    def run(self, weight_bits: int, mask: bool) -> Graph:
+    def run(self, weight_bits: int, mask: bool, host: Collection[str]) -> Graph:
         entry = self._placeholders()
         value: Any = entry.meta.get("val")
         if not isinstance(value, self.torch.Tensor) or value.dim() < 2 or not value.is_floating_point():
@@ -115,7 +119,7 @@ class _Importer:
         self.batch = str(value.shape[0])
         if not all(isinstance(size, int) for size in value.shape[1:]):
             raise InputError(f"only axis 0 of the input {entry.name!r} may be dynamic, not {_shape(value)}")
-        builder = Builder(entry.name, tuple(value.shape[1:]), weight_bits, mask=mask)
+        builder = Builder(entry.name, tuple(value.shape[1:]), weight_bits, mask=mask, host=host)
         self.tensors[entry] = builder.input
         output = self._output()
         needed = _ancestors(output)

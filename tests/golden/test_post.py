@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from golden import reference
-from golden.post import apply_activation, post_process
+from golden.post import post_process
 from golden.rounding import Flags, storage_dtype
 from golden.sums import Sums
 from shiftforge.activation import Activation
+from shiftforge.binary32 import apply_activation
 from shiftforge.errors import InputError
 from shiftforge.formats import FORMATS, FP32, Format
 from tests.golden.cases import ALL, random_codes

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from golden.post import apply_activation, canonical
 from golden.rounding import round_float64, round_fp32
 from hw.activation import EXPONENT_BITS, Activate
 from shiftforge import timing
 from shiftforge.activation import ACTIVATION_KINDS, Activation
+from shiftforge.binary32 import apply_activation, canonical
 from shiftforge.formats import FORMATS
 from tests.hw.pipeline import stream
 from tests.hw.test_fp32 import EDGES, patterns

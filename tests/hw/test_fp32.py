@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from golden.post import canonical
 from hw.fp32 import Fp32Add, Fp32Multiply
 from shiftforge import timing
+from shiftforge.binary32 import canonical
 from tests.hw.pipeline import stream
 
 EDGES = np.array(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftforge.graph import AveragePool, Concat, Conv, Graph, Input, Linear, MaxPool, Node, Reshape, Window
+from shiftforge.graph import AveragePool, Concat, Conv, Graph, Input, Layer, Linear, MaxPool, Node, Reshape, Window
 from tests.sw_driver.networks import ACTIVATIONS
 
 
@@ -37,13 +37,24 @@ class Dag:
             "residual_scale": float(np.float32(self.rng.uniform(0.3, 2))) if residual else 1.0,
         }
 
-    def conv(self, source: str, n: int, kernel=(3, 3), stride=1, padding=None, residual="", terms=1, groups=1) -> str:
-        window = Window.of(kernel, stride, tuple(k // 2 for k in kernel) if padding is None else padding)
+    def conv(
+        self, source: str, n: int, kernel=(3, 3), stride=1, padding=None, residual="", terms=1, groups=1, dilation=1
+    ) -> str:
+        window = Window.of(kernel, stride, tuple(k // 2 for k in kernel) if padding is None else padding, dilation)
         k = window.positions * self.shapes[source][-1] // groups
         return self._add(Conv(**self._layer(source, k, n, residual, terms), window=window, groups=groups))
 
     def linear(self, source: str, n: int, residual: str = "", terms: int = 1) -> str:
         return self._add(Linear(**self._layer(source, self.shapes[source][-1], n, residual, terms)))
+
+    def keep(self, name: str) -> str:
+        """The named layer, the last that was added, becomes one of full precision."""
+        layer = self.nodes[-1]
+        assert isinstance(layer, Layer)
+        assert layer.name == name
+        real = self.rng.normal(0, 1, layer.codes.shape).astype(np.float32)
+        self.nodes[-1] = replace(layer, real=real, codes=np.zeros_like(layer.codes))
+        return name
 
     def pool(self, source: str, kernel=(2, 2), stride: Any = 2, padding: Any = 0) -> str:
         return self._add(MaxPool(f"n{len(self.nodes)}", source, Window.of(kernel, stride, padding)))
@@ -129,6 +140,14 @@ def pixels() -> Graph:
     return dag.graph(dag.linear(dag.linear(x, 20), 8, residual=x))
 
 
+def kept() -> Graph:
+    """The first and the last layer in full precision, and one with a residual and groups between."""
+    dag = Dag(7, 6, 3, seed=8)
+    x = dag.conv(dag.keep(dag.conv("x", 4, stride=2)), 4)
+    x = dag.conv(dag.keep(dag.conv(x, 4, residual=x, groups=2)), 6)
+    return dag.graph(dag.keep(dag.linear(dag.flat(dag.mean(x)), 5)))
+
+
 DAGS = {
     "residual": residual_network,
     "inception": inception,
@@ -137,6 +156,7 @@ DAGS = {
     "pooled out": pooled_out,
     "vectors": vectors,
     "pixels": pixels,
+    "kept": kept,
 }
 
 

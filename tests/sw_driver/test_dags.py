@@ -72,6 +72,17 @@ def test_every_bit(name, machine):
     check(assemble(DAGS[name](), MACHINES[machine]), 3)
 
 
+@pytest.mark.parametrize("name", [name for name in DAGS if name not in ("pooled out", "kept")])
+def test_what_fits_is_one_phase(name):
+    """Every word-aligned part of a concatenation is written in place or copied on chip; nothing leaves but the result."""
+    config = config_of(
+        4, 3, max_k=700, activation_words=1 << 15, activation_pages=16, residual=True, max_pool=True, mask=True
+    )
+    program = assemble(DAGS[name](), config)
+    assert len(program.recipe.parts) == 1
+    assert len(program.recipe.tensors) == 2
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_random_networks(seed):
     rng = np.random.default_rng(seed)

@@ -34,7 +34,8 @@ def test_roundings_raise_the_machines_flags(name, saturate):
     fmt, rng = FORMATS[name], np.random.default_rng(2)
     largest = float((fmt.max_fixed if fmt.is_float else fmt.max_finite) * 2.0**fmt.lsb_exponent)
     wide = np.ldexp(rng.normal(size=400), rng.integers(-40, 20, 400)).astype(np.float32).astype(np.float64)
-    chosen = [0.0, -0.0, 1.0, -1.0, 0.5, 3.0, largest, -largest, 1.5 * largest, 1e-30, np.inf, -np.inf, np.nan]
+    beyond = 2.0 ** (2 + np.ceil(np.log2(largest)))
+    chosen = [0.0, -0.0, 1.0, -1.0, 0.5, 3.0, largest, -largest, 1.5 * largest, beyond, 1e-30, np.inf, -np.inf, np.nan]
     seen = Flag(0)
     for value in [*chosen, *wide]:
         values = np.array([value])

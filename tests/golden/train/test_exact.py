@@ -290,7 +290,7 @@ def test_big_sums_round_once():
 
 MEND = (
     "train it as a DenseShift layer or turn it into sums (golden.train: convert, convert_pretrained), "
-    "or keep it off the accelerator"
+    "or let the host compute it (compile --host)"
 )
 
 

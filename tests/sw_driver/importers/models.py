@@ -85,6 +85,12 @@ def resnet() -> nn.Module:
     )
 
 
+def blocks() -> nn.Module:
+    """Residual blocks one after the other, so that an activation is both an input and a residual; for (3, 6, 5)."""
+    stem, head = nn.Conv2d(3, 4, 3, 1, 1, bias=False), (nn.Flatten(), nn.Linear(4 * 30, 3))
+    return powers(nn.Sequential(stem, nn.BatchNorm2d(4), nn.ReLU(), Residual(4, 4, 1), Residual(4, 4, 1), *head), 4)
+
+
 def branches() -> nn.Module:
     """`Branches`, for (2, 8, 9)."""
     return powers(Branches(), 1)
@@ -136,6 +142,7 @@ def sequence() -> nn.Module:
 
 MODELS = {
     "resnet": (resnet, (3, 12, 12)),
+    "blocks": (blocks, (3, 6, 5)),
     "branches": (branches, (2, 8, 9)),
     "spots": (spots, (11, 8)),
     "sequence": (sequence, (3, 24)),

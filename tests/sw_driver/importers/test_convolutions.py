@@ -71,6 +71,36 @@ def test_networks(name):
     assert len(program.placed.phases) == 1
 
 
+def test_full_precision_layers_run_on_the_host():
+    """A first and a last layer that are no powers of two: named, they stay as they are; not named, they are refused."""
+    torch.manual_seed(2)
+    first, last = nn.Conv2d(3, 4, 3, 2, 1), nn.Linear(4 * 9, 5)
+    middle = powers(nn.Sequential(nn.Conv2d(4, 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4)))
+    model = nn.Sequential(first, nn.BatchNorm2d(4), nn.ReLU(), middle, nn.ReLU(), nn.Flatten(), last).eval()
+    config, program = config_of(4, 3, max_k=64), exported(model, 3, 5, 6)
+    with pytest.raises(InputError, match="^weight of layer '0' at index .*compile --host"):
+        import_program(program, 3)
+    with pytest.raises(
+        InputError, match="^a layer that the host keeps must be one of the network's, 0, 3.0, 6, not 'stem'$"
+    ):
+        import_program(program, 3, host=["0", "6", "stem"])
+    graph = import_program(program, 3, host=["0", "6"])
+    x = inputs((3, 5, 6))
+    compiled = compile_graph(graph, config)
+    assert [line.place for line in compiled.report] == ["host", "chip", "host"]
+    done = check_passes(
+        graph,
+        compiled,
+        x.astype(np.float64),
+        lambda one, codes: golden_network.run(one, config, codes, "saturate").output,
+        EmulatorTransport(config),
+    )
+    assert done[-1].name == "place and emit"
+    values = Accelerator(EmulatorTransport(config), config).run_values(compiled, x)
+    want = float64_of(model, x)
+    np.testing.assert_allclose(values, want, rtol=0, atol=0.01 * np.abs(want).max())
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_networks_that_the_machine_does_not_run(name):
     build, shape = MODELS[name]

@@ -247,7 +247,7 @@ class Net(nn.Module):
 
 MEND = (
     f"train it as a DenseShift layer or turn it into sums ({'golden.train'}: convert, convert_pretrained), "
-    "or keep it off the accelerator"
+    "or let the host compute it (compile --host)"
 )
 RULE = "must be a power of two with a sign or a sum of up to 4 (times one number per channel)"
 
