@@ -15,11 +15,24 @@ import numpy.typing as npt
 from golden.codec import decode, encode
 from golden.post import post_process
 from golden.rounding import Codes, Flags, Overflow, round_float64, round_fp32
-from golden.window import layer_sums, max_pool
+from golden.window import layer_sums, max_pool, unfold
 from shiftforge.binary32 import Float32Array, apply_activation, canonical
 from shiftforge.errors import InputError
 from shiftforge.formats import FP32, Format, TensorFormats
-from shiftforge.graph import Activate, Add, Affine, AveragePool, Concat, Graph, Input, Layer, MaxPool, Node, Reshape
+from shiftforge.graph import (
+    Activate,
+    Add,
+    Affine,
+    AveragePool,
+    Concat,
+    Graph,
+    Input,
+    Layer,
+    MaxPool,
+    Node,
+    Reshape,
+    Unfold,
+)
 from shiftforge.graph.host import host_layer
 
 _BLOCK = 1 << 20  # results per step, so that a large batch needs little memory
@@ -128,7 +141,7 @@ def run(
             with np.errstate(all="ignore"):
                 values = canonical(_fp32(inputs[0], arrived[0]) + _fp32(inputs[1], arrived[1]))
             tensors[node.name], raised = round_fp32(values.view(np.uint32), of[node.name], overflow=overflow)
-        elif isinstance(node, MaxPool | Concat | Reshape):
+        elif isinstance(node, MaxPool | Concat | Reshape | Unfold):
             tensors[node.name], raised = _passed(node, graph, inputs, arrived, of[node.name], overflow)
         elif isinstance(node, Affine):
             raise InputError(f"node {node.name!r} must be a compiled layer, not {type(node).__name__}")
@@ -180,7 +193,7 @@ def _layer(
 
 
 def _passed(
-    node: MaxPool | Concat | Reshape,
+    node: MaxPool | Concat | Reshape | Unfold,
     graph: Graph,
     inputs: list[Codes],
     arrived: list[Format],
@@ -197,6 +210,8 @@ def _passed(
         converted.append(codes)
     if isinstance(node, MaxPool):
         return max_pool(converted[0], node.window, fmt), flags
+    if isinstance(node, Unfold):
+        return unfold(converted[0], node.window), flags
     if isinstance(node, Concat):
         return np.concatenate(converted, axis=-1), flags
     return converted[0].reshape(len(converted[0]), *graph.shapes[node.name]), flags

@@ -51,6 +51,13 @@ def _patches(x: FloatArray, window: Window, sizes: tuple[int, ...]) -> FloatArra
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
 
+def unfold(x_codes: Codes, window: Window) -> Codes:
+    """Codes (batch, *pixels, positions * channels): those that each window position reads, the code 0 for padding."""
+    sizes = window.sizes("unfold", x_codes.shape[1:-1])
+    parts = [np.asarray(part, x_codes.dtype) for part in _shifted(_padded(x_codes, window, 0), window, sizes)]
+    return np.concatenate(parts, axis=-1)
+
+
 def _dense(x: FloatArray, w: FloatArray, window: Window, sizes: tuple[int, ...], bound: int) -> Int64Array:
     """The exact sums (batch, *sizes, N) of patches of a padded image of whole numbers with weights (K, N)."""
     k, n = w.shape

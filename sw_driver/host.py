@@ -8,7 +8,7 @@ from shiftforge.binary32 import Float32Array, canonical
 from shiftforge.config import Config
 from shiftforge.errors import InputError
 from shiftforge.formats import Format
-from shiftforge.graph import Concat, Graph, Layer, MaxPool, Window
+from shiftforge.graph import Concat, Graph, Layer, MaxPool, Unfold, Window
 from shiftforge.graph.host import host_layer
 from shiftforge.recipe import HostStep, HostTensor, Load, Phase, Recipe, Region
 from shiftforge.registers import Flag
@@ -44,6 +44,8 @@ class Host:
         self.tensors: dict[str, Codes] = {recipe.input.name: self._shaped(x_codes, recipe.input)}
         self.flags = Flag(0)
         self._graph, self._saturate = graph, saturate
+        self._unfolds: dict[str, Unfold] = {}
+        self._last_unfolded: tuple[tuple[str, int, int], Codes] | None = None
 
     @property
     def output(self) -> Codes:
@@ -80,7 +82,9 @@ class Host:
         assert self._graph is not None, "a recipe with host steps has a graph"
         node, tensor = self._graph[step.node], self.recipe.tensor(step.node)
         fmt = self._format(tensor)
-        if isinstance(node, MaxPool):
+        if isinstance(node, Unfold):
+            self._unfolds[node.name] = node  # done as it is loaded: it is larger than what it is made of
+        elif isinstance(node, MaxPool):
             codes = self._input(node.source, fmt)
             self.tensors[node.name] = max_pool(codes, node.window, fmt)
         elif isinstance(node, Concat):
@@ -95,7 +99,9 @@ class Host:
             self.flags |= raised
             self.tensors[node.name] = self._shaped(codes, tensor)
         else:
-            raise InputError(f"a host step must name a layer, a max-pool or a concatenation, not {node.name!r}")
+            raise InputError(
+                f"a host step must name a layer, a max-pool, a concatenation or an unfolding, not {node.name!r}"
+            )
 
     # ---- tensors
 
@@ -112,8 +118,20 @@ class Host:
         self.tensors[name] = np.empty((self.batch, tensor.height, tensor.width, tensor.channels), dtype)
 
     def _part(self, region: Region, start: int, stop: int) -> Codes:
-        rows = slice(region.top, region.top + region.height)
-        return self.tensors[region.tensor][start:stop, rows, region.left : region.left + region.width]
+        rows, columns = slice(region.top, region.top + region.height), slice(region.left, region.left + region.width)
+        if region.tensor in self._unfolds:
+            return self._patches(self._unfolds[region.tensor], start, stop)[:, rows, columns]
+        return self.tensors[region.tensor][start:stop, rows, columns]
+
+    def _patches(self, node: Unfold, start: int, stop: int) -> Codes:
+        """What an `Unfold` makes of some examples; the last ones are kept, since they may be loaded in strips."""
+        key = (node.name, start, stop)
+        if self._last_unfolded is None or self._last_unfolded[0] != key:
+            source, tensor = self.tensors[node.source][start:stop], self.recipe.tensor(node.name)
+            assert self._graph is not None
+            shaped = source.reshape(stop - start, *self._graph.shapes[node.source])
+            self._last_unfolded = key, self._shaped(unfold(shaped, node.window), tensor)
+        return self._last_unfolded[1]
 
     def _input(self, edge: str, fmt: Format) -> Codes:
         """The tensor that a node reads, in the format that it leaves in."""
@@ -136,6 +154,17 @@ class Host:
         converted, raised = encode_flagged(target, decode(source, codes), saturate=self._saturate)
         self.flags |= raised
         return converted
+
+
+def unfold(codes: Codes, window: Window) -> Codes:
+    """What each window position reads, 0 for padding: (batch, *pixels, positions * channels) of (batch, *pixels, channels)."""
+    axes = tuple(range(1, window.axes + 1))
+    padded = np.pad(codes, ((0, 0), *window.padding, (0, 0)))
+    view = np.lib.stride_tricks.sliding_window_view(padded, window.reach, axis=axes)
+    view = view[(slice(None), *(slice(None, None, step) for step in window.stride))]
+    view = view[(..., *(slice(None, None, step) for step in window.dilation))]
+    view = np.moveaxis(view, 1 + window.axes, -1)  # channels last
+    return view.reshape(*view.shape[: 1 + window.axes], -1)
 
 
 def max_pool(codes: Codes, window: Window, fmt: Format) -> Codes:

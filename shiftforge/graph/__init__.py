@@ -26,7 +26,7 @@ tensor (number contract, section 1); ``golden/network.py`` is that definition.
 from shiftforge.graph.checks import FloatArray, Shape
 from shiftforge.graph.layers import MAX_EXPONENT_BIAS, MAX_TERMS, MIN_EXPONENT_BIAS, Conv, Layer, Linear
 from shiftforge.graph.network import PASSING, Graph, Node, rewired
-from shiftforge.graph.nodes import Activate, Add, Affine, AveragePool, Concat, Input, MaxPool, Reshape
+from shiftforge.graph.nodes import Activate, Add, Affine, AveragePool, Concat, Input, MaxPool, Reshape, Unfold
 from shiftforge.graph.window import Window
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "Node",
     "Reshape",
     "Shape",
+    "Unfold",
     "Window",
     "rewired",
 ]

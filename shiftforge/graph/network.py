@@ -9,13 +9,13 @@ import numpy as np
 from shiftforge.errors import InputError
 from shiftforge.graph.checks import Shape
 from shiftforge.graph.layers import Conv, Layer, Linear
-from shiftforge.graph.nodes import Activate, Add, Affine, AveragePool, Concat, Input, MaxPool, Reshape
+from shiftforge.graph.nodes import Activate, Add, Affine, AveragePool, Concat, Input, MaxPool, Reshape, Unfold
 
-Node: TypeAlias = Input | Linear | Conv | Affine | Activate | Add | MaxPool | AveragePool | Concat | Reshape
+Node: TypeAlias = Input | Linear | Conv | Affine | Activate | Add | MaxPool | AveragePool | Concat | Reshape | Unfold
 
-Passing: TypeAlias = MaxPool | Concat | Reshape
+Passing: TypeAlias = MaxPool | Concat | Reshape | Unfold
 """Nodes whose output holds codes of their inputs, in the same scale."""
-PASSING = (MaxPool, Concat, Reshape)
+PASSING = (MaxPool, Concat, Reshape, Unfold)
 
 
 def rewired(node: Node, names: Mapping[str, str]) -> Node:

@@ -242,6 +242,28 @@ class Concat:
 
 
 @dataclass(frozen=True, eq=False)
+class Unfold:
+    """The pixels of every window position, side by side along the channels, zeros for padding.
+
+    A convolution over its result has a kernel of one pixel and the same sums. The compiler has the host do this to an input of few
+    channels, whose pixels would leave most of each activation word empty (`sw_driver.compiler.unfold`).
+    """
+
+    name: str
+    source: str
+    window: Window
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.source,)
+
+    def shape_from(self, shapes: list[Shape]) -> Shape:
+        """The window's output pixels, with ``positions * channels`` channels in the order of a convolution's K."""
+        *pixels, channels = _pooled(self.name, self.source, self.window, shapes[0])
+        return (*pixels, self.window.positions * channels)
+
+
+@dataclass(frozen=True, eq=False)
 class Reshape:
     """The same elements in the same order (channels last) in another shape; moves nothing."""
 

@@ -9,7 +9,7 @@ from shiftforge.activation import Activation
 from shiftforge.errors import InputError
 from shiftforge.graph.layers import Conv, Layer, Linear
 from shiftforge.graph.network import Node
-from shiftforge.graph.nodes import Concat, Input, MaxPool, Reshape
+from shiftforge.graph.nodes import Concat, Input, MaxPool, Reshape, Unfold
 from shiftforge.graph.window import Window
 
 Described: TypeAlias = "dict[str, Any]"
@@ -51,6 +51,8 @@ def node_to_json(node: Node, blob: Blob) -> Json:
         }
     if isinstance(node, MaxPool):
         return {"kind": "max_pool", "name": node.name, "source": node.source, "window": _window_to_json(node.window)}
+    if isinstance(node, Unfold):
+        return {"kind": "unfold", "name": node.name, "source": node.source, "window": _window_to_json(node.window)}
     if isinstance(node, Concat):
         return {"kind": "concat", "name": node.name, "sources": list(node.sources)}
     if isinstance(node, Reshape):
@@ -105,6 +107,8 @@ def node_from_json(described: Described, blob: bytes) -> Node:
         return Input(name, tuple(described["shape"]), described["scale"], image, described["channels_first"])
     if kind == "max_pool":
         return MaxPool(name, described["source"], _window_from_json(described["window"]))
+    if kind == "unfold":
+        return Unfold(name, described["source"], _window_from_json(described["window"]))
     if kind == "concat":
         return Concat(name, tuple(described["sources"]))
     if kind == "reshape":

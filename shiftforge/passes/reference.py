@@ -18,6 +18,7 @@ from shiftforge.graph import (
     Linear,
     MaxPool,
     Reshape,
+    Unfold,
     Window,
 )
 
@@ -82,6 +83,10 @@ def evaluate(graph: Graph, x: Values) -> dict[str, Values]:
             result = windows(inputs[0], node.window, 0.0).mean(axis=tuple(range(-node.window.axes, 0)))
         elif isinstance(node, Concat):
             result = np.concatenate(inputs, axis=-1)
+        elif isinstance(node, Unfold):
+            view = windows(inputs[0], node.window, 0.0)
+            values_last = np.moveaxis(view, 1 + node.window.axes, -1)
+            result = values_last.reshape(*view.shape[: 1 + node.window.axes], -1)
         elif isinstance(node, Reshape):
             result = inputs[0].reshape(len(inputs[0]), *node.shape)
         else:

@@ -2,7 +2,7 @@
 
 from shiftforge.config import Config
 from shiftforge.errors import InputError
-from shiftforge.graph import Concat, Conv, Layer, MaxPool
+from shiftforge.graph import Concat, Conv, Layer, MaxPool, Unfold
 from sw_driver.compiler.reading import Reading, geometry_of, image_of, reading_of
 from sw_driver.compiler.units import NotPlaced, Units
 
@@ -15,7 +15,7 @@ def readings_of(config: Config, units: Units) -> dict[str, Reading]:
     return {
         node.name: _reading(config, units, node)
         for node in units.nodes
-        if not (isinstance(node, Concat) or (isinstance(node, Layer) and node.on_host))
+        if not (isinstance(node, Concat | Unfold) or (isinstance(node, Layer) and node.on_host))
     }
 
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from shiftforge.config import Config
-from shiftforge.graph import Concat, Layer, MaxPool
+from shiftforge.graph import Layer, Unfold
 from sw_driver import layout
 from sw_driver.compiler.pages import Pages, place_pages
 from sw_driver.compiler.reading import Reading
 from sw_driver.compiler.strips import Strip, strips_of
 from sw_driver.compiler.tasks import Work, work_of
-from sw_driver.compiler.units import NotPlaced, Units
+from sw_driver.compiler.units import NotPlaced, Unit, Units
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class InStrips:
 class OnHost:
     """One node that the host computes."""
 
-    node: Layer | MaxPool | Concat
+    node: Unit
 
 
 def parts_of(config: Config, units: Units, readings: Mapping[str, Reading]) -> Iterator[Together | InStrips | OnHost]:
@@ -91,8 +91,8 @@ def _longest(config: Config, units: Units, readings: Mapping[str, Reading], star
     return best
 
 
-def _on_host(node: Layer | MaxPool | Concat) -> bool:
-    return isinstance(node, Layer) and node.on_host
+def _on_host(node: Unit) -> bool:
+    return isinstance(node, Unfold) or (isinstance(node, Layer) and node.on_host)
 
 
 def _alone(config: Config, units: Units, readings: Mapping[str, Reading], index: int) -> InStrips | OnHost:

@@ -19,6 +19,7 @@ from sw_driver.compiler.parts import InStrips, OnHost, Together, parts_of
 from sw_driver.compiler.place import Placement, place
 from sw_driver.compiler.reading import Reading
 from sw_driver.compiler.report import report
+from sw_driver.compiler.unfold import unfolded
 from sw_driver.compiler.units import NotPlaced, Units
 
 
@@ -67,6 +68,7 @@ def assemble(
             raise InputError(
                 f"weights of layer {layer.name!r} must not be zero without masks; set array.mask = true in the configuration"
             )
+    graph = unfolded(graph, config)
     units = Units(graph)
     try:
         readings = readings_of(config, units)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from shiftforge.config import Config
 from shiftforge.geometry import Geometry
-from shiftforge.graph import Concat, Layer, MaxPool
+from shiftforge.graph import Concat, Layer, MaxPool, Unfold
 from sw_driver import layout
 from sw_driver.compiler.reading import Reading, image_of
-from sw_driver.compiler.units import NotPlaced, Units
+from sw_driver.compiler.units import NotPlaced, Unit, Units
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ class _Views:
                     self.views.setdefault(root, self.own(root))
                     self.loaded[root] = self.views[root].buffer
 
-    def _leave(self, node: Layer | MaxPool | Concat) -> None:
-        if isinstance(node, MaxPool):
-            raise NotPlaced(f"the result of max-pool {node.name!r} leaves")
+    def _leave(self, node: Unit) -> None:
+        if isinstance(node, MaxPool | Unfold):
+            raise NotPlaced(f"the result of {node.name!r}, which is no layer, leaves")
         if isinstance(node, Layer):
             self.leaves.setdefault(node.name, (node.name, 0))
             return
@@ -220,6 +220,7 @@ def _attempt(
                 reading = Reading(height, width, channels, Geometry(width, height))
                 tasks.append(Task(source, True, reading, views.views[source], output=part))
             continue
+        assert not isinstance(node, Unfold), "the host's"
         source = views.views[units.roots[node.source]]
         result, channel = views.leaves.get(node.name, ("", 0))
         output = None if result else views.views[node.name]

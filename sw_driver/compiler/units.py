@@ -1,10 +1,13 @@
 """A compiled graph as the machine sees it: nodes that compute or join, without the reshapes between them."""
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from shiftforge.graph import Concat, Graph, Layer, MaxPool, Reshape
+from shiftforge.graph import Concat, Graph, Layer, MaxPool, Reshape, Unfold
 from shiftforge.graph.checks import Shape
 from sw_driver.compiler.reading import image_of
+
+Unit: TypeAlias = Layer | MaxPool | Concat | Unfold
 
 
 class NotPlaced(Exception):
@@ -17,7 +20,7 @@ class Units:
 
     Members
     -------
-    nodes : tuple of Layer, MaxPool and Concat
+    nodes : tuple of Layer, MaxPool, Concat and Unfold
         In order.
     roots : dict of str to str
         For every node of the graph the one whose tensor it is: itself, or what a reshape reshapes.
@@ -26,13 +29,13 @@ class Units:
     """
 
     graph: Graph
-    nodes: tuple[Layer | MaxPool | Concat, ...] = field(init=False)
+    nodes: tuple[Unit, ...] = field(init=False)
     roots: dict[str, str] = field(init=False)
     readers: dict[str, tuple[int, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         roots: dict[str, str] = {}
-        nodes: list[Layer | MaxPool | Concat] = []
+        nodes: list[Unit] = []
         readers: dict[str, tuple[int, ...]] = {}
         for node in self.graph:
             if isinstance(node, Reshape):
@@ -40,7 +43,7 @@ class Units:
                 continue
             roots[node.name] = node.name
             readers[node.name] = ()
-            if isinstance(node, Layer | MaxPool | Concat):
+            if isinstance(node, Unit):
                 for edge in node.inputs:
                     readers[roots[edge]] += (len(nodes),)
                 nodes.append(node)

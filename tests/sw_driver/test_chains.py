@@ -128,7 +128,7 @@ def test_weights_that_do_not_fit_are_loaded_piece_by_piece():
 
 def test_as_many_examples_as_fit_go_together():
     config = config_of(4, 3, max_k=100, activation_words=512)
-    program = assemble(Chain(6, 7, 3).conv(5, (3, 3), 2, 1).flat().linear(3).graph, config)
+    program = assemble(Chain(6, 7, 4).conv(5, (3, 3), 2, 1).flat().linear(3).graph, config)
     assert program.recipe.phases[0].chunk == 256 // 42
     assert [step.pixels for step in program.recipe.steps] == [12, 1]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shiftforge.geometry import Geometry
-from shiftforge.graph import Graph
+from shiftforge.graph import Graph, Reshape
 from shiftforge.program import Program
 from shiftforge.recipe import HostStep, Phase
 from sw_driver.compiler.pipeline import assemble
@@ -19,7 +19,11 @@ SMALL = {"activation_words": 512, "max_k": 120, "residual": True, "max_pool": Tr
 
 def single(height, width, channels, n, kernel, stride=1, padding=None, dilation=1, terms=1, seed=0) -> Graph:
     dag = Dag(height, width, channels, seed=seed)
-    return dag.graph(dag.conv("x", n, kernel, stride, padding, terms=terms, dilation=dilation))
+    dag.nodes.append(
+        Reshape("same", "x", (height, width, channels))
+    )  # it stays as it is: only the input is ever unfolded
+    dag.shapes["same"] = dag.shapes["x"]
+    return dag.graph(dag.conv("same", n, kernel, stride, padding, terms=terms, dilation=dilation))
 
 
 LAYERS = {
