@@ -1,6 +1,6 @@
 """Core: everything between the two streams; the soft reset resets all of it."""
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,8 +13,11 @@ from hw.emitter import Emitter
 from hw.engine import Engine
 from hw.instance import Ports, Unit
 from hw.lane import Lane
+from hw.layer import within_page
 from hw.memories import ActivationMemory, WordMemory
+from hw.pool import Pool
 from hw.registers import COUNTERS
+from hw.residual import Residual
 from hw.row_feed import RowFeed
 from hw.streams import input_stream_members, output_stream_members
 from shiftforge import timing
@@ -24,11 +27,6 @@ from shiftforge.registers import Error, Status
 
 LANE_SETTINGS = ("exponent_bias", "post", "saturate", "act_kind", "act_shift", "clamp_lo", "clamp_hi")
 """Descriptor fields that a lane reads."""
-
-
-def _within_half(address: Value, start: Value) -> Value:
-    """`address` with the top bit of `start`: a layer never leaves the half of a memory that it starts in."""
-    return Value.cast(Cat(address[:-1], start[len(address) - 1]))
 
 
 class Core(wiring.Component):
@@ -94,6 +92,18 @@ class Core(wiring.Component):
         m.submodules.weights = weights = WordMemory(config.weight_words, config.weight_word_bits)
         m.submodules.parameters = parameters = WordMemory(config.parameter_words, config.parameter_word_bits)
 
+        pool_written: Value = Const(0, 1)
+        pool = Pool(config) if config.max_pool else None
+        if pool is not None:
+            m.submodules.pool = pool
+            m.d.comb += [
+                pool.layer.eq(decoder.layer),
+                pool.start.eq(decoder.start),
+                pool.reading.eq(engine.reading),
+                pool.data.eq(activations.data),
+            ]
+            pool_written = pool.layer_written
+
         # ---- streams and layer control
         for name in ("tdata", "tkeep", "tvalid", "tlast"):
             m.d.comb += getattr(decoder, f"s_axis_{name}").eq(getattr(self, f"s_axis_{name}"))
@@ -103,7 +113,7 @@ class Core(wiring.Component):
             emitter.m_axis_tready.eq(self.m_axis_tready),
             decoder.enable.eq(self.enable),
             decoder.idle.eq(~decoder.busy & emitter.idle),
-            decoder.layer_done.eq(writer.layer_written | emitter.result_done),
+            decoder.layer_done.eq(writer.layer_written | emitter.result_done | pool_written),
             decoder.status_done.eq(emitter.status_done),
             emitter.layer.eq(decoder.layer),
             emitter.sequence.eq(decoder.sequence),
@@ -122,6 +132,10 @@ class Core(wiring.Component):
             parameters.write_address.eq(decoder.write_address),
             parameters.write_data.eq(decoder.parameter_data),
         ]
+
+        def in_output_page(address: Value) -> Value:
+            return within_page(address, decoder.layer.output_address, config.activation_page)
+
         for b in range(rows):
             write, address, data = (
                 getattr(activations, f"write_{b}"),
@@ -136,9 +150,18 @@ class Core(wiring.Component):
             with m.If(writer.writing):
                 m.d.comb += [
                     write.eq(getattr(writer, f"write_{b}")),
-                    address.eq(_within_half(getattr(writer, f"write_address_{b}"), decoder.layer.output_address)),
+                    address.eq(in_output_page(getattr(writer, f"write_address_{b}"))),
                     data.eq(getattr(writer, f"write_data_{b}")),
                 ]
+            if pool is not None:
+                with m.If(pool.writing):
+                    m.d.comb += [
+                        write.eq(1),
+                        address.eq(in_output_page(pool.write_address)),
+                        data.eq(pool.write_data.word_select(b, config.activation.bits)),
+                    ]
+        if config.activation_pages > 2:
+            m.d.comb += decoder.hold.eq(writer.writing | (pool.writing if pool is not None else 0))
 
         # ---- feed: memory, zero padding, row feeds and edges; tokens and weights meet the activations at the array
         layer = decoder.layer
@@ -166,9 +189,10 @@ class Core(wiring.Component):
             load, token = chain(m, load, 1, f"load_{r}"), chain(m, token, 1, f"token_{r}")
         m.d.comb += [
             weights.address.eq(
-                _within_half(
+                within_page(
                     delayed(m, engine.weight_address, timing.feed(config) - timing.MEMORY_READ, "weight_address"),
                     layer.weight_address,
+                    config.weight_words // 2,
                 )
             ),
             array.w.eq(weights.data),
@@ -196,7 +220,7 @@ class Core(wiring.Component):
             drain.taken.eq(taken),
             engine.tile_drained.eq(drain.tile_drained),
             parameters.address.eq(
-                _within_half(
+                within_page(
                     delayed(
                         m,
                         drain.parameter_address,
@@ -204,10 +228,28 @@ class Core(wiring.Component):
                         "parameter_address",
                     ),
                     layer.parameter_address,
+                    config.parameter_words // 2,
                 )
             ),
-            writer.step.eq(chain(m, drain.step, timing.DRAIN_READ + timing.lane(config), "step")),
         ]
+        # On its way to the writer a step passes the cycle in which its residual is read.
+        to_residual = timing.DRAIN_READ + timing.lane_residual(config) - timing.RESIDUAL_READ if config.residual else 0
+        step = chain(m, drain.step, to_residual, "residual_step")
+        to_writer = timing.DRAIN_READ + timing.lane(config) - to_residual
+        m.d.comb += writer.step.eq(chain(m, step, to_writer, "step"))
+        residual = Residual(config) if config.residual else None
+        if residual is not None:
+            m.submodules.residual = residual
+            m.d.comb += [
+                residual.layer.eq(layer),
+                residual.start.eq(decoder.start),
+                residual.step.eq(step),
+                residual.data.eq(activations.residual_data),
+                *(
+                    getattr(activations, f"residual_address_{b}").eq(getattr(residual, f"address_{b}"))
+                    for b in range(rows)
+                ),
+            ]
         for i in range(lanes):
             lane = Ports(self.lane, f"lane_{i}", self.reset)
             m.submodules[f"lane_{i}"] = lane.instance
@@ -216,6 +258,12 @@ class Core(wiring.Component):
             if config.activation.flag_bits:
                 m.d.comb += lane["flags"].eq(total.flags)
             m.d.comb += [lane[name].eq(decoder.layer[name]) for name in LANE_SETTINGS]
+            if residual is not None:
+                m.d.comb += [
+                    lane["residual"].eq(getattr(residual, f"element_{i}")),
+                    lane["add_residual"].eq(decoder.layer.residual),
+                    lane["residual_scale"].eq(decoder.layer.residual_scale),
+                ]
             m.d.comb += [
                 lane["to_activation"].eq(~decoder.layer.to_stream),
                 lane["scale"].eq(parameters.data[64 * i : 64 * i + 32]),

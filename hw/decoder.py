@@ -4,7 +4,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layer import fixed_bits, in_range, layer_layout, store_word
+from hw.layer import fixed_bits, in_range, layer_layout, option, page_of, store_word
 from hw.streams import input_stream_members
 from hw.unpacker import Unpacker
 from shiftforge.config import Config
@@ -17,7 +17,7 @@ _NAMES = ("weight", "parameter", "activation")
 class Decoder(wiring.Component):
     """One packet at a time, as `docs/architecture.md` says; tready depends on registers alone.
 
-    Timing: a header takes its beats, then two cycles of checks (more while its memory half is in use, or, for CONFIG, LAYER and
+    Timing: a header takes its beats, then two cycles of checks (more while its memory page is in use, or, for CONFIG, LAYER and
     STATUS, until the machine is idle); a memory packet ends when its last word is written; a layer starts three cycles
     after its last beat, which it is weighed in.
 
@@ -34,6 +34,8 @@ class Decoder(wiring.Component):
         No layer runs and the output is empty.
     layer_done : In(1)
     status_done : In(1)
+    hold : In(1), absent with two activation pages
+        The layer writes the activation memory in this cycle: a word of an ACTIVATIONS packet waits.
     weight_write, parameter_write, activation_write : Out(1), with `write_address` and *_data
     layer, start : Out
         Descriptor registers (stable while the layer runs) and their start pulse.
@@ -64,6 +66,7 @@ class Decoder(wiring.Component):
                 "idle": In(1),
                 "layer_done": In(1),
                 "status_done": In(1),
+                **({"hold": In(1)} if config.activation_pages > 2 else {}),
                 "write_address": Out(range(widest)),
                 **{f"{name}_write": Out(1) for name in _NAMES},
                 **{f"{name}_data": Out(port.word_bits) for name, port in zip(_NAMES, self.ports, strict=True)},
@@ -113,26 +116,34 @@ class Decoder(wiring.Component):
         address, length = header[64:96], header[96:128]
         m.d.comb += [self.sequence.eq(header[32:48]), error_sequence.eq(self.sequence)]
 
-        # ---- commit bits and who uses which half
-        valid = {name: Signal(2, name=f"{name}_valid") for name in _NAMES}
-        in_use = {name: Signal(2, name=f"{name}_in_use") for name in _NAMES}
+        # ---- commit bits and who uses which page
+        named = dict(zip(_NAMES, self.ports, strict=True))
+        valid = {name: Signal(port.pages, name=f"{name}_valid") for name, port in named.items()}
+        in_use = {name: Signal(port.pages, name=f"{name}_in_use") for name, port in named.items()}
         running, tainted = Signal(), Signal()
         m.d.comb += self.busy.eq(running)
-        halves = {name: (port.words // 2).bit_length() - 1 for name, port in zip(_NAMES, self.ports, strict=True)}
         layer = self.layer
-        input_half = layer.input_address[halves["activation"]]
-        output_half = layer.output_address[halves["activation"]]
-        weight_half = layer.weight_address[halves["weight"]]
-        parameter_half = layer.parameter_address[halves["parameter"]]
+        pool, residual = option(layer, "pool_kind", config), option(layer, "residual", config)
+        weight_port, parameter_port, activation_port = self.ports
+        weight_page = page_of(layer.weight_address, weight_port)
+        parameter_page = page_of(layer.parameter_address, parameter_port)
+        input_page = page_of(layer.input_address, activation_port)
+        output_page = page_of(layer.output_address, activation_port)
+        # Where a layer has no residual, the input stands for it.
+        residual_page: Value = input_page
+        if config.residual:
+            residual_page = Mux(residual, page_of(layer.residual_address, activation_port), input_page)
 
-        def one_hot(half: Value) -> Value:
-            return Value.cast(Cat(~half, half))
+        def one_hot(page: Value, used: Value) -> Value:
+            return Value.cast(Cat((page == i) & used for i in range(1 << len(page))))
 
         m.d.comb += [
-            in_use["weight"].eq(one_hot(weight_half) & running.replicate(2)),
-            in_use["parameter"].eq(one_hot(parameter_half) & (running & layer.post).replicate(2)),
+            in_use["weight"].eq(one_hot(weight_page, running & ~pool)),
+            in_use["parameter"].eq(one_hot(parameter_page, running & layer.post)),
             in_use["activation"].eq(
-                (one_hot(input_half) | (one_hot(output_half) & (~layer.to_stream).replicate(2))) & running.replicate(2)
+                one_hot(input_page, running)
+                | one_hot(residual_page, running)
+                | one_hot(output_page, running & ~layer.to_stream)
             ),
         ]
 
@@ -142,11 +153,13 @@ class Decoder(wiring.Component):
         longest = max(LAYER_BYTES, *(port.page * port.stride_bits // 8 for port in self.ports))
         beats_left = Signal(range((longest >> beat_shift) + 2))
         kind = Signal(range(3))
-        target_half = Signal()
+        target_page = Signal(range(max(port.pages for port in self.ports)))
         closing, flush = Signal(), Signal()
         bad_length, bad_range = Signal(), Signal()
         loading = Signal()
         unpackers: list[Unpacker] = []
+        # With two pages a layer that writes uses both, so that no packet comes.
+        hold: Value = self.hold if config.activation_pages > 2 else Const(0, 1)
         for i, (name, port) in enumerate(zip(_NAMES, self.ports, strict=True)):
             unpacker = Unpacker(port.word_bits, config.stream_bits)
             m.submodules[f"{name}_unpacker"] = unpacker
@@ -154,13 +167,15 @@ class Decoder(wiring.Component):
             m.d.comb += [
                 unpacker.beat.eq(self.s_axis_tdata),
                 unpacker.beat_valid.eq(self.s_axis_tvalid & loading & ~closing & (kind == i)),
-                unpacker.word_ready.eq(loading),
+                unpacker.word_ready.eq(loading if name != "activation" else loading & ~hold),
                 unpacker.flush.eq(flush),
                 getattr(self, f"{name}_data").eq(unpacker.word),
-                getattr(self, f"{name}_write").eq(loading & (kind == i) & unpacker.word_valid & (words_left != 0)),
+                getattr(self, f"{name}_write").eq(
+                    (kind == i) & unpacker.word_valid & unpacker.word_ready & (words_left != 0)
+                ),
             ]
         beat_ready = Array(u.beat_ready for u in unpackers)[kind]
-        word_valid = Array(u.word_valid for u in unpackers)[kind]
+        given = Array(u.word_valid & u.word_ready for u in unpackers)[kind]
 
         # ---- layer packets
         unsupported = Signal()
@@ -194,15 +209,15 @@ class Decoder(wiring.Component):
                     for i, port in enumerate(self.ports):
                         stride = port.stride_bits // 8
                         words = length >> (stride.bit_length() - 1)
-                        half_bits = halves[_NAMES[i]]
-                        beyond = words[half_bits + 1 :].any() | address[half_bits + 1 :].any()
+                        page_bits, word_bits = port.page.bit_length() - 1, port.words.bit_length() - 1
+                        beyond = words[page_bits + 1 :].any() | address[word_bits:].any()
                         with m.Case(int(port.opcode)):
                             m.d.sync += [
                                 kind.eq(i),
                                 words_left.eq(words),
                                 bad_length.eq((length == 0) | ((length & (stride - 1)) != 0)),
-                                bad_range.eq(beyond | (words[: half_bits + 1] + address[:half_bits] > port.page)),
-                                target_half.eq(address[half_bits]),
+                                bad_range.eq(beyond | (words[: page_bits + 1] + address[:page_bits] > port.page)),
+                                target_page.eq(page_of(address, port)),
                             ]
                     for other, size in ((Opcode.CONFIG, 4), (Opcode.LAYER, LAYER_BYTES), (Opcode.STATUS, 0)):
                         with m.Case(int(other)):
@@ -238,8 +253,8 @@ class Decoder(wiring.Component):
                 with m.Else():
                     with m.Switch(opcode):
                         for name, port in zip(_NAMES, self.ports, strict=True):
-                            with m.Case(int(port.opcode)), m.If(~in_use[name].bit_select(target_half, 1)):
-                                m.d.sync += valid[name].bit_select(target_half, 1).eq(0)
+                            with m.Case(int(port.opcode)), m.If(~in_use[name].bit_select(target_page, 1)):
+                                m.d.sync += valid[name].bit_select(target_page, 1).eq(0)
                                 m.next = "LOAD"
                         with m.Case(int(Opcode.CONFIG)), m.If(self.idle):
                             m.next = "CONFIG"
@@ -271,14 +286,14 @@ class Decoder(wiring.Component):
             with m.State("LOAD"):
                 m.d.comb += loading.eq(1)
                 m.d.comb += self.s_axis_tready.eq(beat_ready & ~closing)
-                with m.If(word_valid & (words_left != 0)):
+                with m.If(given & (words_left != 0)):
                     m.d.sync += [words_left.eq(words_left - 1), self.write_address.eq(self.write_address + 1)]
                 with m.If(self.s_axis_tvalid & beat_ready & ~closing):
                     with m.If(whole & self.s_axis_tlast & (beats_left == 1)):
                         m.d.sync += closing.eq(1)
                     payload(None)
                 with m.Elif(closing & (words_left == 0)):
-                    m.d.sync += valid_set(valid, kind, target_half)
+                    m.d.sync += valid_set(valid, kind, target_page)
                     m.d.comb += accepted.eq(1)
                     m.next = "HEADER"
 
@@ -317,9 +332,10 @@ class Decoder(wiring.Component):
             with m.State("WEIGH"):
                 m.d.sync += fits.eq(in_range(layer, config))
                 m.d.sync += ready.eq(
-                    valid["activation"].bit_select(input_half, 1)
-                    & valid["weight"].bit_select(weight_half, 1)
-                    & (~layer.post | valid["parameter"].bit_select(parameter_half, 1))
+                    valid["activation"].bit_select(input_page, 1)
+                    & valid["activation"].bit_select(residual_page, 1)
+                    & (pool | valid["weight"].bit_select(weight_page, 1))
+                    & (~layer.post | valid["parameter"].bit_select(parameter_page, 1))
                 )
                 m.next = "START"
 
@@ -336,7 +352,7 @@ class Decoder(wiring.Component):
                     m.d.sync += [self.start.eq(1), running.eq(1), tainted.eq(0)]
                     m.d.comb += accepted.eq(1)
                     with m.If(~layer.to_stream):
-                        m.d.sync += valid["activation"].bit_select(output_half, 1).eq(0)
+                        m.d.sync += valid["activation"].bit_select(output_page, 1).eq(0)
                 m.next = "HEADER"
 
             with m.State("STATUS"):
@@ -352,16 +368,17 @@ class Decoder(wiring.Component):
         with m.If(self.layer_done):
             m.d.sync += running.eq(0)
             with m.If(~layer.to_stream & ~tainted):
-                m.d.sync += valid["activation"].bit_select(output_half, 1).eq(1)
+                m.d.sync += valid["activation"].bit_select(output_page, 1).eq(1)
         # Any error: what was loaded may have been meant to be replaced, so nothing stays committed.
         with m.If(self.error.any()):
             m.d.sync += [*(valid[name].eq(0) for name in _NAMES), tainted.eq(1)]
         return m
 
 
-def valid_set(valid: dict[str, Signal], kind: Signal, half: Signal) -> list[object]:
-    """Statements that set the commit bit of memory `kind`'s `half`."""
+def valid_set(valid: dict[str, Signal], kind: Signal, page: Signal) -> list[object]:
+    """Statements that set the commit bit of memory `kind`'s `page`."""
     return [
-        signal.eq(signal | Mux(kind == i, Mux(half, Const(2, 2), Const(1, 2)), Const(0, 2)))
-        for i, signal in enumerate(valid.values())
+        signal[i].eq(signal[i] | ((kind == number) & (page == i)))
+        for number, signal in enumerate(valid.values())
+        for i in range(len(signal))
     ]

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.column import sum_layout
 from hw.layer import layer_layout
-from hw.walk import TileWalk
+from hw.walk import ChannelWalk, TileWalk
 from shiftforge.config import Config
 
 
@@ -174,32 +174,18 @@ class Writer(wiring.Component):
         for lane in range(lanes):
             m.d.comb += self.fifo_data.word_select(lane, out).eq(Mux(valid[lane], codes[lane], 0))
 
-        # To the memory: (bank, address) of the step's first channel, of its pixel's and of the channel tile's first.
-        address = range(config.activation_words)
-        bank, tile_bank = Signal(range(max(rows, 2))), Signal(range(max(rows, 2)))
-        word, pixel_word, tile_word = Signal(address), Signal(address), Signal(address)
-        with m.If(self.start):
-            m.d.sync += [
-                bank.eq(layer.output_bank),
-                tile_bank.eq(layer.output_bank),
-                word.eq(layer.output_address),
-                pixel_word.eq(layer.output_address),
-                tile_word.eq(layer.output_address),
-            ]
-        with m.Elif(self.step):
-            with m.If(walk.pass_end):
-                wraps = tile_bank + cols % rows >= rows
-                new_bank = Mux(wraps, tile_bank + cols % rows - rows, tile_bank + cols % rows)
-                new_word = tile_word + cols // rows + wraps
-                m.d.sync += [bank.eq(new_bank), tile_bank.eq(new_bank)]
-                m.d.sync += [word.eq(new_word), pixel_word.eq(new_word), tile_word.eq(new_word)]
-            with m.Elif(walk.row_end):
-                new_word = pixel_word + layer.output_stride
-                m.d.sync += [bank.eq(tile_bank), word.eq(new_word), pixel_word.eq(new_word)]
-            with m.Else():
-                wraps = bank + lanes >= rows
-                m.d.sync += [bank.eq(Mux(wraps, bank + lanes - rows, bank + lanes)), word.eq(word + wraps)]
-
+        # To the memory.
+        m.submodules.channels = tensor = ChannelWalk(config)
+        m.d.comb += [
+            tensor.start.eq(self.start),
+            tensor.step.eq(self.step),
+            tensor.row_end.eq(walk.row_end),
+            tensor.pass_end.eq(walk.pass_end),
+            tensor.first_bank.eq(layer.output_bank),
+            tensor.first_word.eq(layer.output_address),
+            tensor.stride.eq(layer.output_stride),
+        ]
+        bank, word = tensor.bank, tensor.word
         store = self.step & ~layer.to_stream
         for b in range(rows):
             before = Signal(name=f"before_{b}")

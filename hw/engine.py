@@ -6,11 +6,13 @@ from amaranth.lib.wiring import In, Out
 
 from hw.banked_pe import BANKED_TOKEN
 from hw.drain_slots import DrainSlots
-from hw.layer import layer_layout
+from hw.layer import layer_layout, option
 from hw.patch import PatchWalk
 from hw.pe import TOKEN
+from hw.pool import READING
 from shiftforge import timing
 from shiftforge.config import Config
+from shiftforge.packets import MAX_POOL_WORDS
 
 
 class Engine(wiring.Component):
@@ -40,6 +42,8 @@ class Engine(wiring.Component):
         Of the slot issued in this cycle.
     slot : Out(1)
         It is a product.
+    reading : Out(READING), absent without `max_pool`
+        Of the read of this cycle, for `hw.pool.Pool`; a maximum issues no products.
     stall : Out(1)
         A tile waits: its last block for a drain buffer (aligned), or its first for a set of banks (banked).
     """
@@ -59,6 +63,7 @@ class Engine(wiring.Component):
                 "weight_address": Out(range(config.weight_words)),
                 "slot": Out(1),
                 "stall": Out(1),
+                **({"reading": Out(READING)} if config.max_pool else {}),
             }
         )
 
@@ -66,47 +71,61 @@ class Engine(wiring.Component):
         m = Module()
         config, layer = self.config, self.layer
         rows = config.rows
+        pool = option(layer, "pool_kind", config)
+        most_blocks = max(config.max_k_words, MAX_POOL_WORDS if config.max_pool else 2)
 
         running = Signal()
         phase = Signal(range(max(rows, 2)))
-        block = Signal(range(max(config.max_k_words, 2)))
+        block = Signal(range(most_blocks))
         tiles_left = Signal(16)
         pixels_left = Signal(24)
         tile_weights = Signal(range(config.weight_words))
         waiting = Signal(range(timing.DRAIN_SETS + 1))
         # What a comparison decides is decided one tile ahead, so that no long comparison stands in the path of a slot.
         last_pixels, last_tile, one_tile_of_pixels = Signal(), Signal(), Signal()
-        last_block_index = Signal(range(max(config.max_k_words, 2)))
+        last_block_index = Signal(range(most_blocks))
         m.d.sync += [one_tile_of_pixels.eq(layer.pixels <= rows), last_block_index.eq(layer.k_words - 1)]
 
         m.submodules.patch = patch = PatchWalk(config)
-        issue, full, first_phase, last_phase, last_block = Signal(), Signal(), Signal(), Signal(), Signal()
+        issue, product, full = Signal(), Signal(), Signal()
+        first_phase, last_phase, last_block = Signal(), Signal(), Signal()
         m.d.comb += [
             first_phase.eq(phase == 0),
             last_phase.eq(phase == rows - 1),
             last_block.eq(block == last_block_index),
             full.eq(waiting == timing.DRAIN_SETS),
-            self.slot.eq(issue),
+            product.eq(issue & ~pool),
+            self.slot.eq(product),
             self.address.eq(patch.address),
             self.zero.eq((pixels_left <= phase) | patch.outside),
             self.tail.eq(patch.tail),
             self.load.eq(issue & first_phase),
         ]
 
+        if config.max_pool:
+            last_read = issue & pool & last_phase & last_block & last_pixels
+            m.d.comb += [
+                self.reading.first.eq(block == 0),
+                self.reading.outside.eq(patch.outside),
+                self.reading.write.eq(issue & pool & last_block & (phase < pixels_left)),
+                self.reading.pass_end.eq(last_read),
+                self.reading.layer_end.eq(last_read & last_tile),
+            ]
+
         reserve = Signal()  # of a drain buffer
         if not config.banked:
             m.d.comb += [
                 self.stall.eq(running & first_phase & last_block & full),
                 issue.eq(running & ~self.stall),
-                reserve.eq(issue & first_phase & last_block),
-                self.token.valid.eq(issue),
-                self.token.first.eq(issue & first_phase & (block == 0)),
-                self.token.more.eq(~(issue & last_phase & last_block)),
+                reserve.eq(product & first_phase & last_block),
+                self.token.valid.eq(product),
+                self.token.first.eq(product & first_phase & (block == 0)),
+                self.token.more.eq(~(product & last_phase & last_block)),
             ]
         else:
             m.submodules.drain_slots = drains = DrainSlots(config)
             bank_set = Signal()  # of the tile's products
-            tile_end = issue & last_phase & last_block
+            tile_end = product & last_phase & last_block
             m.d.sync += bank_set.eq(bank_set ^ tile_end)
             m.d.comb += [
                 drains.may.eq(~running | first_phase),
@@ -115,7 +134,7 @@ class Engine(wiring.Component):
                 self.stall.eq(running & first_phase & drains.blocked),
                 issue.eq(running & ~self.stall & ~drains.slot),
                 reserve.eq(drains.first),
-                self.token.valid.eq(issue | drains.wipe),
+                self.token.valid.eq(product | drains.wipe),
                 self.token.drain.eq(drains.slot),
                 self.token.set.eq(Mux(drains.slot, drains.set, bank_set)),
                 self.token.bank.eq(drains.bank),

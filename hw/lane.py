@@ -11,6 +11,7 @@ from hw.fp32 import Fp32Add, Fp32Multiply
 from hw.normalize import Normalize
 from hw.parts import Parts
 from hw.rounding import SIGNIFICAND_BITS, Round
+from hw.widen import Widen
 from shiftforge import timing
 from shiftforge.config import Config
 from shiftforge.formats import FP32
@@ -24,8 +25,11 @@ class Lane(wiring.Component):
 
     ::
 
-        sum -> magnitude, normalise -+-> round to fp32 -> * scale -> + bias -> activation -+-> round to the destination -> code
-                                     +------------------- post = 0: the exact sum ---------+
+        sum -> magnitude, normalise -+-> round to fp32 -> * scale -> + bias -> [+ r] -> activation -+-> round -> code
+                                     +------------------- post = 0: the exact sum ------------------+
+
+    ``[+ r]``, on machines with residuals alone: the residual's element as binary32, times its scale; -0 where there is none, which
+    changes no number.
 
     Nothing stalls it and it has no valid bits; whoever feeds it keeps them, and masks the flags with them.
     Source: docs, number contract; `golden.rounding` and `golden.post` are the same in software.
@@ -42,6 +46,10 @@ class Lane(wiring.Component):
         Bit 0 a NaN, bit 1 a +infinity, bit 2 a -infinity was among the products. Sampled with `sum`.
     scale, bias : In(32)
         Binary32, sampled ``timing.lane_parameters(config)`` cycles after their `sum`.
+    residual : In(activation.bits), absent without `residual` in the configuration, as the two that follow
+        A code, sampled ``timing.lane_residual(config)`` cycles after its `sum`.
+    residual_scale : In(32), add_residual : In(1)
+        Stable while results are in flight.
     exponent_bias : In(signed(8))
         Stable while results are in flight, as all that follow.
     post : In(1)
@@ -62,8 +70,10 @@ class Lane(wiring.Component):
         self.config = config
         self.latency = timing.lane(config)
         flags = {"flags": In(config.activation.flag_bits)} if config.activation.flag_bits else {}
+        residual = {"residual": In(config.activation.bits), "residual_scale": In(32), "add_residual": In(1)}
         super().__init__(
             {
+                **(residual if config.residual else {}),
                 "sum": In(signed(config.accumulator_bits)),
                 **flags,
                 "scale": In(32),
@@ -87,7 +97,8 @@ class Lane(wiring.Component):
     def module_name(self) -> str:
         """Name of the generated module, with the parameters that shape it."""
         c = self.config
-        return f"sf_lane_{c.activation.name}_{c.output.name}_acc{c.accumulator_bits}"
+        residual = "_residual" if c.residual else ""
+        return f"sf_lane_{c.activation.name}_{c.output.name}_acc{c.accumulator_bits}{residual}"
 
     def elaborate(self, platform: object) -> Module:
         m, config = Module(), self.config
@@ -108,7 +119,7 @@ class Lane(wiring.Component):
             multiply.b.eq(self.scale),
             add.a.eq(multiply.code),
             add.b.eq(delayed(m, self.bias, timing.FP32_MULTIPLY, "bias")),
-            activate.x.eq(add.code),
+            activate.x.eq(self._with_residual(m, add.code) if config.residual else add.code),
             activate.kind.eq(self.act_kind),
             activate.shift.eq(self.act_shift),
             activate.lo.eq(self.clamp_lo),
@@ -160,6 +171,20 @@ class Lane(wiring.Component):
         result = Mux(to_output, results[config.output.name], results[config.activation.name])
         m.d.comb += [Cat(self.nv, self.of, self.nx).eq(result[:3] | flags), self.code.eq(result[3:])]
         return m
+
+    def _with_residual(self, m: Module, code: Value) -> Value:
+        """`code` and the residual's product, which meets it, added."""
+        m.submodules.widen = widen = Widen(self.config.activation)
+        m.submodules.multiply_residual = multiply = Fp32Multiply()
+        m.submodules.add_residual = add = Fp32Add()
+        m.d.comb += [
+            widen.x.eq(self.residual),
+            multiply.a.eq(widen.code),
+            multiply.b.eq(self.residual_scale),
+            add.a.eq(code),
+            add.b.eq(Mux(self.add_residual, multiply.code, 1 << 31)),
+        ]
+        return add.code
 
     def _resolve(self, m: Module) -> tuple[Value, Value]:
         """The exact sum in the order of `_value_of`, normalised, and whether it is an invalid operation."""

@@ -55,7 +55,8 @@ class WordMemory(wiring.Component):
 class ActivationMemory(wiring.Component):
     """`rows` banks of one element each, so that a layer's results land element by element, wherever their channel falls.
 
-    Reads give whole words of `rows` elements; writes have an address and an enable per bank.
+    Reads give whole words of `rows` elements; writes have an address and an enable per bank. A machine with residuals has every
+    bank twice, written together, for a second read with an address per bank.
 
     Attributes
     ----------
@@ -67,6 +68,7 @@ class ActivationMemory(wiring.Component):
     write_b, write_address_b, write_data_b : In, one of each per bank b
     address : In
     data : Out(activation_word_bits)
+    residual_address_b : In, one per bank b ; residual_data : Out(activation_word_bits), absent without `residual`
     """
 
     def __init__(self, config: Config):
@@ -78,20 +80,31 @@ class ActivationMemory(wiring.Component):
             members[f"write_{b}"] = In(1)
             members[f"write_address_{b}"] = In(address)
             members[f"write_data_{b}"] = In(config.activation.bits)
+            if config.residual:
+                members[f"residual_address_{b}"] = In(address)
+        if config.residual:
+            members["residual_data"] = Out(config.activation_word_bits)
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        self._banks(m, "bank", [self.address] * self.config.rows, self.data)
+        if self.config.residual:
+            addresses = [getattr(self, f"residual_address_{b}") for b in range(self.config.rows)]
+            self._banks(m, "residual_bank", addresses, self.residual_data)
+        return m
+
+    def _banks(self, m: Module, name: str, addresses: list[Signal], data: Signal) -> None:
+        """One copy of the banks, each read at its address."""
         elements: list[Signal] = []
-        for b in range(self.config.rows):
-            bank = Ports(self.bank, f"bank_{b}")
-            m.submodules[f"bank_{b}"] = bank.instance
+        for b, address in enumerate(addresses):
+            bank = Ports(self.bank, f"{name}_{b}")
+            m.submodules[f"{name}_{b}"] = bank.instance
             m.d.comb += [
                 bank["write"].eq(getattr(self, f"write_{b}")),
                 bank["write_address"].eq(getattr(self, f"write_address_{b}")),
                 bank["write_data"].eq(getattr(self, f"write_data_{b}")),
-                bank["address"].eq(self.address),
+                bank["address"].eq(address),
             ]
             elements.append(bank["data"])
-        m.d.comb += self.data.eq(Cat(*elements))
-        return m
+        m.d.comb += data.eq(Cat(*elements))

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layer import layer_layout
+from hw.layer import layer_layout, within_page
 from shiftforge.config import Config
 from shiftforge.packets import COORDINATE_BITS
 
@@ -21,7 +21,7 @@ class PatchWalk(wiring.Component):
     `input_stride`, by `row_step` where an output row ends, or by `image_step` where an image ends; from block to block it moves
     by one word, by `tap_step`, or by `tap_row_step`; after `kernel_h` rows of taps the patch is read again from its start, with
     the weights' next term.
-    Addresses count modulo the half of the memory that the layer starts in, so the patches of padded pixels may start before
+    Addresses count modulo the page of the memory that the layer starts in, so the patches of padded pixels may start before
     the image.
     Coordinates count modulo ``2**COORDINATE_BITS`` and are compared without sign, which finds both sides of the image at once.
 
@@ -133,6 +133,16 @@ class PatchWalk(wiring.Component):
             m.d.sync += [here.eq(pixel_place), first_place.eq(pixel_place)]
             m.d.sync += [row_x.eq(origin.x), row_y.eq(origin.y), first_block.eq(1)]
 
+        # The next channel tile reads the same again, but for a maximum the next channel word of each pixel.
+        again = origin
+        if self.config.max_pool:
+            again, again_address = Signal(position), Signal.like(self.address)
+            m.d.comb += [again.eq(origin), again.address.eq(again_address)]
+            with m.If(self.start):
+                m.d.sync += again_address.eq(layer.input_address + layer.pool_kind)
+            with m.Elif(self.step & self.last_phase & self.last_block & self.last_pixels):
+                m.d.sync += again_address.eq(again_address + layer.pool_kind)
+
         with m.If(self.start):
             enter_tile(origin, corner)
         with m.Elif(self.step):
@@ -150,7 +160,7 @@ class PatchWalk(wiring.Component):
                 ]
                 with m.If(self.last_block):
                     with m.If(self.last_pixels):
-                        enter_tile(origin, corner)
+                        enter_tile(again, corner)
                     with m.Elif(first_block):
                         enter_tile(next_pixel, next_place)
                     with m.Else():
@@ -160,7 +170,7 @@ class PatchWalk(wiring.Component):
 
         inside = (walk.x < layer.input_width) & (walk.y < layer.input_height)
         m.d.comb += [
-            self.address.eq(Cat(walk.address[:-1], layer.input_address[len(self.address) - 1])),
+            self.address.eq(within_page(walk.address, layer.input_address, self.config.activation_page)),
             self.outside.eq(in_image & ~inside),
             self.tail.eq(tap_end | self.last_block),
         ]

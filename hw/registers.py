@@ -81,13 +81,14 @@ class Registers(wiring.Component):
         config = self.config
         names = list(FORMATS)
         formats = names.index(config.activation.name) | names.index(config.output.name) << 8
+        options = (config.activation_pages.bit_length() - 2) | config.residual << 2 | config.max_pool << 3
         values = {
             Address.ID: Const(ID_VALUE, 32),
             Address.VERSION: Const(VERSION_VALUE, 32),
             Address.CONFIG_HASH: Const(config.hash, 32),
             Address.SHAPE: Const(config.rows | config.cols << 16, 32),
             Address.FORMATS: Const(
-                formats | config.weights.bits << 16 | config.weights.mask << 23 | config.lanes << 24, 32
+                formats | config.weights.bits << 16 | options << 19 | config.weights.mask << 23 | config.lanes << 24, 32
             ),
             Address.MAX_K: Const(config.max_k, 32),
             Address.CONTROL: Cat(self.enable, self.soft_reset),

@@ -1,4 +1,4 @@
-"""Tile walk: the order in which a layer's results leave the drain buffers."""
+"""Walks over a layer's results: the order in which they leave the drain buffers, and where their channels lie in the memory."""
 
 from amaranth.hdl import Module, Mux, Signal, ValueLike
 from amaranth.lib import wiring
@@ -84,4 +84,72 @@ class TileWalk(wiring.Component):
             with m.If(self.pass_end):
                 m.d.sync += tiles_left.eq(tiles_left - 1)
                 enter_tile(tiles_left == 2)
+        return m
+
+
+class ChannelWalk(wiring.Component):
+    """Where the first channel of a drain step lies in a tensor of the activation memory: word and element.
+
+    Channel n of pixel p is element ``(first_bank + n) mod rows`` of word ``first_word + p * stride + (first_bank + n) div rows``.
+    Words count modulo the whole memory.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    first_bank, first_word, stride : In
+        The tensor; they stand from `start` on.
+    start, step : In(1)
+    row_end, pass_end : In(1)
+        As `TileWalk` tells them, of the step under way.
+    bank, word : Out
+        Of the step under way.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__(
+            {
+                "first_bank": In(9),
+                "first_word": In(range(config.activation_words)),
+                "stride": In(16),
+                "start": In(1),
+                "step": In(1),
+                "row_end": In(1),
+                "pass_end": In(1),
+                "bank": Out(range(max(config.rows, 2))),
+                "word": Out(range(config.activation_words)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        rows, cols, lanes = self.config.rows, self.config.cols, self.config.lanes
+        bank, word = self.bank, self.word
+        # Of the pixel's first channel in the channel tile, and of the channel tile's first.
+        tile_bank = Signal(range(max(rows, 2)))
+        pixel_word, tile_word = Signal.like(word), Signal.like(word)
+        with m.If(self.start):
+            m.d.sync += [
+                bank.eq(self.first_bank),
+                tile_bank.eq(self.first_bank),
+                word.eq(self.first_word),
+                pixel_word.eq(self.first_word),
+                tile_word.eq(self.first_word),
+            ]
+        with m.Elif(self.step):
+            with m.If(self.pass_end):
+                wraps = tile_bank + cols % rows >= rows
+                new_bank = Mux(wraps, tile_bank + cols % rows - rows, tile_bank + cols % rows)
+                new_word = tile_word + cols // rows + wraps
+                m.d.sync += [bank.eq(new_bank), tile_bank.eq(new_bank)]
+                m.d.sync += [word.eq(new_word), pixel_word.eq(new_word), tile_word.eq(new_word)]
+            with m.Elif(self.row_end):
+                new_word = pixel_word + self.stride
+                m.d.sync += [bank.eq(tile_bank), word.eq(new_word), pixel_word.eq(new_word)]
+            with m.Else():
+                wraps = bank + lanes >= rows
+                m.d.sync += [bank.eq(Mux(wraps, bank + lanes - rows, bank + lanes)), word.eq(word + wraps)]
         return m

@@ -214,16 +214,6 @@ class Config:
                 f"array.accumulator must be {other!r} for hardware with {self.activation.name} activations, "
                 f"not {self.accumulator!r}; the golden backend runs it"
             )
-        for key, value, built_value in (
-            ("array.residual", self.residual, False),
-            ("array.max_pool", self.max_pool, False),
-            ("memory.activation_pages", self.activation_pages, 2),
-        ):
-            if value != built_value:
-                raise NotBuiltError(
-                    f"{key} must be {str(built_value).lower()} for hardware in this version, not {str(value).lower()}; "
-                    "the golden backend runs it"
-                )
 
 
 _LATER = (

@@ -6,7 +6,7 @@ unit samples it at edge t + n.
 
 from shiftforge.banks import SETS, Banks
 from shiftforge.config import Config, ceil_div, power_of_two_at_least
-from shiftforge.formats import FP32
+from shiftforge.formats import FP32, Format
 
 MEMORY_READ = 2
 """Block RAM with its output register."""
@@ -114,8 +114,8 @@ FP32_ADD = 5 + normalize(FP32_LEVELS) + PACK
 """Compare, swap, align twice, add; normalise (exact below the normal range, so nothing is shifted back); pack."""
 ACTIVATION = 2
 """Compare, select."""
-WIDEN = 3
-"""A residual's code to binary32 (`hw.widen.Widen`): magnitude, then normalise up to 16 bits."""
+RESIDUAL_READ = MEMORY_READ + 1
+"""From a drain step's address to the elements of its residual, one per lane (`hw.residual.Residual`)."""
 
 POOL = MEMORY_READ + 3
 """From the read of a window's last word to the write of its maximum (`hw.pool.Pool`): keys, maximum, code."""
@@ -144,9 +144,21 @@ def lane_rounds_activation(config: Config) -> bool:
     return any(f.is_float and f.lsb_exponent <= FP32.min_exponent for f in (config.activation, config.output))
 
 
+def widen_levels(fmt: Format) -> int:
+    """Levels of the normaliser that a format's magnitudes pass on the way to binary32; 0 for formats with its exponents."""
+    if fmt.exponent_bits == FP32.exponent_bits:
+        return 0
+    return ((fmt.precision if fmt.is_float else fmt.bits) - 1).bit_length()
+
+
+def widen(fmt: Format) -> int:
+    """A code to binary32 (`hw.widen.Widen`): magnitude, then normalise."""
+    return 1 + normalize(widen_levels(fmt))
+
+
 def lane_residual(config: Config) -> int:
     """From a lane's `sum` to the cycle in which it samples that result's `residual`: its product meets the sum with the bias."""
-    return lane_parameters(config) + FP32_ADD - WIDEN
+    return lane_parameters(config) + FP32_ADD - widen(config.activation)
 
 
 def lane(config: Config) -> int:

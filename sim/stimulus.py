@@ -71,8 +71,8 @@ def random_geometry(rng: np.random.Generator, most_taps: int) -> Geometry:
 class Programs:
     """Makes packets, numbered in order, from one generator: the same seed gives the same bytes.
 
-    Every layer is one that the machine defines: a layer never reads the half that it writes. Where its addresses run over the end
-    of a half they wrap, operands may be memory that no packet has filled, and result rows may overlap.
+    Every layer is one that the machine defines: a layer never reads the page that it writes. Where its addresses run over the end
+    of a page they wrap, operands may be memory that no packet has filled, and result rows may overlap.
 
     Parameters
     ----------
@@ -104,12 +104,12 @@ class Programs:
         """A status request; half of them clear."""
         return self.send(Opcode.STATUS, flags=self._integer(0, 1) * int(HeaderFlag.CLEAR))
 
-    def load(self, index: int, half: int | None = None) -> bytes:
+    def load(self, index: int, page: int | None = None) -> bytes:
         """Random words into a random place of a memory: 0 weights, 1 parameters, 2 activations."""
         port = memory_ports(self.config)[index]
         words = self._integer(1, min(port.page, _MOST_WORDS))
-        half = self._integer(0, 1) if half is None else half
-        address = half * port.page + self._integer(0, port.page - words)
+        page = self._integer(0, port.pages - 1) if page is None else page
+        address = page * port.page + self._integer(0, port.page - words)
         size = words * port.stride_bits // 8
         payload: Bytes = self.rng.integers(0, 256, size, dtype=np.uint8)
         if index == 1:
@@ -127,7 +127,8 @@ class Programs:
         most_tiles = 40 if self.rng.random() < 0.1 else 4  # some layers fill the output FIFO
         pixels = self._integer(1, most_tiles * config.rows + 1)
         n_tiles, n_tail = self._integer(1, 3), self._integer(1, config.cols)
-        to_stream, half = int(self.rng.random() < 0.6), self._integer(0, 1)
+        to_stream, page = int(self.rng.random() < 0.6), self._integer(0, activations.pages - 1)
+        other = (page + self._integer(1, activations.pages - 1)) % activations.pages
         low, high = sorted(self.rng.normal(size=2).astype(np.float32))
         values = {
             "to_stream": to_stream,
@@ -141,8 +142,8 @@ class Programs:
             "k_tail": self._integer(1, min(config.rows, most)),
             "n_tiles": n_tiles,
             "n_tail": n_tail,
-            "input_address": half * activations.page + self._integer(0, activations.page - 1),
-            "output_address": (1 - half) * activations.page + self._integer(0, activations.page - 1),
+            "input_address": page * activations.page + self._integer(0, activations.page - 1),
+            "output_address": other * activations.page + self._integer(0, activations.page - 1),
             "input_stride": self._integer(0, k_words + 1),
             "output_stride": self._integer(0, ceil_div(n_tiles * config.cols, config.rows) + 1),
             "output_bank": self._integer(0, config.rows - 1),
@@ -151,10 +152,36 @@ class Programs:
             "clamp_lo": int(low.view(np.uint32)),
             "clamp_hi": int(high.view(np.uint32)),
         }
+        if config.residual:
+            values |= self._residual(other)
+        if config.max_pool and self.rng.random() < 0.3:
+            values |= self._maximum()
+            to_stream = 0
         values |= self._patches(values)
         steps = values["pixels"] * ((n_tiles - 1) * config.groups + ceil_div(n_tail, config.lanes))
         values["result_bytes"] = steps * config.lanes * config.output.bytes if to_stream else 0
         return self.send(Opcode.LAYER, encode_layer({**values, **fields}))
+
+    def _residual(self, output_page: int) -> dict[str, int]:
+        """Fields of a residual anywhere but in the page that is written; a third of the layers have none, or ignore it."""
+        config, page = self.config, self.config.activation_page
+        pages = config.activation_pages
+        where = (output_page + self._integer(1, pages - 1)) % pages
+        fields = {
+            "residual_address": where * page + self._integer(0, page - 1),
+            "residual_stride": self._integer(0, ceil_div(3 * config.cols, config.rows) + 1),
+            "residual_bank": self._integer(0, config.rows - 1),
+            "residual_scale": int(
+                self.rng.choice([np.float32(self.rng.normal()), self.rng.choice(_FLOATS)]).view(np.uint32)
+            ),
+        }
+        return {**fields, "residual": 1, "post": 1} if self.rng.random() < 0.7 else fields
+
+    def _maximum(self) -> dict[str, int]:
+        """Fields of a maximum; what is said of sums is left as it is, and must not matter."""
+        fixed = dict.fromkeys(("to_stream", "post", "residual", "output_bank"), 0)
+        words = {"k_words": self._integer(1, 12), "k_tail": self.config.rows, "n_tiles": self._integer(1, 3)}
+        return {**fixed, **words, "pool_kind": 1, "output_stride": self._integer(0, words["n_tiles"] + 1)}
 
     def _patches(self, values: dict[str, int]) -> dict[str, int]:
         """Fields that make of a matrix product a convolution over an image of its pixels; now and then they mean nothing known."""
@@ -167,15 +194,16 @@ class Programs:
             }
         tap_words = self._integer(1, min(words, 3))
         geometry = random_geometry(self.rng, max(1, words // tap_words))
-        half = self.config.activation_page
+        page = self.config.activation_page
         terms = self._integer(1, max(1, words // (tap_words * geometry.taps)))
         pixel_words, images = tap_words + self._integer(0, 1), self._integer(1, 3)
-        made = geometry.descriptor(values["input_address"], half, pixel_words, tap_words, terms, images)
+        made = geometry.descriptor(values["input_address"], page, pixel_words, tap_words, terms, images)
         return made if made["pixels"] <= 60 * self.config.rows else {}
 
     def ready(self) -> list[bytes]:
-        """Packets after which every layer may run: configured, and every half committed."""
-        return [self.configure(), *(self.load(index, half) for index in range(3) for half in range(2))]
+        """Packets after which every layer may run: configured, and every page committed."""
+        pages = [(index, page) for index, port in enumerate(memory_ports(self.config)) for page in range(port.pages)]
+        return [self.configure(), *(self.load(index, page) for index, page in pages)]
 
     def broken(self) -> bytes:
         """A packet that is wrong in one of the ways that `docs/architecture.md` names."""
@@ -192,9 +220,16 @@ class Programs:
             lambda: self.layer(k_words=self.config.max_k_words + 1),
             lambda: self.layer(to_stream=0, input_address=0, output_address=0),
             lambda: self.layer(post=1, act_kind=2, clamp_lo=0, clamp_hi=0x8000_0000),
-            lambda: self.layer(residual=1),
+            lambda: self.layer(**({"residual": 1, "post": 0} if self.config.residual else {"residual": 1})),
+            lambda: self.layer(to_stream=1, pool_kind=1),
+            lambda: self.layer(reserved_kind=1),
+            *((self._residual_in_place,) if self.config.residual else ()),
         )
         return kinds[self._integer(0, len(kinds) - 1)]()
+
+    def _residual_in_place(self) -> bytes:
+        page = self.config.activation_page
+        return self.layer(residual=1, post=1, to_stream=0, pool_kind=0, residual_address=0, output_address=page - 1)
 
     def _any(self) -> bytes:
         makers = (lambda: self.load(self._integer(0, 2)), self.layer, self.status, self.configure)

@@ -31,12 +31,15 @@ RESET_CYCLES = 4
 def constants(config: Config) -> dict[Address, int]:
     """What the machine says of itself."""
     formats = [*FORMATS].index(config.activation.name) | [*FORMATS].index(config.output.name) << 8
+    options = {2: 0, 4: 1, 8: 2, 16: 3}[config.activation_pages] + 4 * config.residual + 8 * config.max_pool
     return {
         Address.ID: ID_VALUE,
         Address.VERSION: VERSION_VALUE,
         Address.CONFIG_HASH: config.hash,
         Address.SHAPE: config.rows | config.cols << 16,
-        Address.FORMATS: formats | config.weights.bits << 16 | config.weights.mask << 23 | config.lanes << 24,
+        Address.FORMATS: (
+            formats | config.weights.bits << 16 | options << 19 | config.weights.mask << 23 | config.lanes << 24
+        ),
         Address.MAX_K: config.max_k,
     }
 

@@ -194,12 +194,15 @@ async def register_file(dut) -> None:
     config = bench.config
     names = list(FORMATS)
     formats = names.index(config.activation.name) | names.index(config.output.name) << 8
+    options = config.activation_pages.bit_length() - 2 | config.residual << 2 | config.max_pool << 3
     constants = {
         Address.ID: ID_VALUE,
         Address.VERSION: VERSION_VALUE,
         Address.CONFIG_HASH: config.hash,
         Address.SHAPE: config.rows | config.cols << 16,
-        Address.FORMATS: formats | config.weights.bits << 16 | config.weights.mask << 23 | config.lanes << 24,
+        Address.FORMATS: (
+            formats | config.weights.bits << 16 | options << 19 | config.weights.mask << 23 | config.lanes << 24
+        ),
         Address.MAX_K: config.max_k,
         Address.CONTROL: int(Control.ENABLE),
         Address.STATUS: 0,
@@ -325,7 +328,7 @@ def _broken(config: Config) -> dict[str, Broken]:
         "late tlast": (good + bytes(beat), None, Error.LATE_TLAST),
         "very late tlast": (good + bytes(20 * beat), None, Error.LATE_TLAST),
         "address": (weight_packet(address=weights.words), None, Error.ADDRESS),
-        "across the halves": (weight_packet(address=weights.page - 1), None, Error.ADDRESS),
+        "across the pages": (weight_packet(address=weights.page - 1), None, Error.ADDRESS),
         "tkeep": (good, hole, Error.TKEEP),
         "hash": (packet(Header(Opcode.CONFIG, 77, 0, 4), bytes(4), bits), None, Error.HASH),
         "layer without configuration": (packet(Header(Opcode.LAYER, 77, 0, len(layer)), layer, bits), None, Error.NOT_CONFIGURED),

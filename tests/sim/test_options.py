@@ -1,0 +1,114 @@
+"""Machines with residuals, the maximum over windows and more pages equal the golden machine: random programs, beat for beat."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from golden.decoder import Decoder
+from golden.emulator import EmulatorTransport
+from shiftforge.config import Config, from_dict
+from shiftforge.packets import Opcode
+from sim.rtl import RtlTransport
+from sim.stimulus import Programs
+from tests.sim.test_machine import check_equal, run, verilog
+
+#                    rows cols activation  output   weights max_k stream pages residual max_pool
+MACHINES = {
+    "3x5": (3, 5, "fp16", "fp16", 3, 40, 64, 4, True, True),
+    "4x4": (4, 4, "int8", "int8", 2, 40, 32, 8, True, True),
+    "5x3": (5, 3, "fp8_e4m3", "fp16", 4, 33, 128, 16, True, True),
+    "1x1": (1, 1, "fp16", "fp32", 3, 9, 64, 4, True, True),
+    "9x2": (9, 2, "fp8_e5m2", "bf16", 2, 40, 64, 4, False, True),
+    "1x8": (1, 8, "int16", "int16", 4, 9, 128, 2, False, True),
+    "8x8": (8, 8, "fp16", "fp32", 3, 64, 64, 2, True, False),
+    "2x7": (2, 7, "int16", "fp16", 3, 20, 32, 8, False, False),
+    "3x5 banked": (3, 5, "bf16", "bf16", 3, 60, 64, 4, True, True),
+    "4x4 banked": (4, 4, "fp32", "fp32", 4, 64, 128, 2, True, True),
+}
+FAST = ("3x5",)
+
+
+def machine(name: str) -> Config:
+    rows, cols, activation, output, weight_bits, max_k, stream_bits, pages, residual, max_pool = MACHINES[name]
+    array = {"rows": rows, "cols": cols, "activation": activation, "output": output}
+    array["accumulator"] = "banked" if name.endswith("banked") else "aligned"
+    options = {"residual": residual, "max_pool": max_pool}
+    return from_dict(
+        {
+            "array": {**array, "weight_bits": weight_bits, "max_k": max_k, **options},
+            "memory": {"activation_pages": pages},
+            "interface": {"stream_bits": stream_bits},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("options")
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_random_programs(name: str, folder: Path, rtl_cache: Path) -> None:
+    for seed in range(30):
+        run(machine(name), folder, rtl_cache, seed, broken=0.2 if seed % 2 else 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MACHINES)
+def test_many_random_programs(name: str, folder: Path, rtl_cache: Path) -> None:
+    for seed in range(2000, 2150):
+        run(machine(name), folder, rtl_cache, seed, broken=0.3 if seed % 2 else 0.0)
+
+
+def test_the_programs_hold_what_is_to_be_compared() -> None:
+    """Layers with a residual, in the input's page and not; maxima; packets whose words wait for a layer's writes."""
+    config = machine("3x5")
+    page, kinds, refused = config.activation_page, dict.fromkeys(("residual", "same page", "pool", "plain"), 0), 0
+    for seed in range(30):
+        decoder = Decoder(config)
+        for data in Programs(config, np.random.default_rng(seed)).program(14, broken=0.2 if seed % 2 else 0.0):
+            outcome = decoder.take(data)
+            refused += outcome.received.header.opcode == Opcode.LAYER and bool(outcome.error)
+            layer = outcome.layer
+            if layer is not None:
+                kinds["pool"] += layer["pool_kind"]
+                kinds["residual"] += layer["residual"]
+                kinds["plain"] += not layer["residual"] and not layer["pool_kind"]
+                same = layer["residual_address"] // page == layer["input_address"] // page
+                kinds["same page"] += layer["residual"] and same
+    assert min(kinds.values()) > 5, kinds
+    assert refused > 10
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_words_wait_for_a_layers_writes(name: str, folder: Path, rtl_cache: Path) -> None:
+    """Long layers that write one page, and packets of one word to a whole page into another, at any distance."""
+    config = machine(name)
+    rng = np.random.default_rng(11)
+    programs = Programs(config, rng)
+    page = config.activation_page
+    common = {"pixels": 60, "to_stream": 0, "output_address": page, "input_address": 0, "residual": 0, "output_bank": 0}
+    common |= dict.fromkeys(("input_width", "output_width", "result_bytes"), 0)
+    kinds = (
+        {"pool_kind": 1, "k_words": 1, "k_tail": config.rows, "n_tiles": 2, "post": 0},
+        {"pool_kind": 1, "k_words": 2, "k_tail": config.rows, "n_tiles": 1, "post": 0},
+        {"pool_kind": 0, "k_words": 1, "n_tiles": 3},
+        {"pool_kind": 0, "k_words": config.max_k_words, "k_tail": 1, "n_tiles": 2},
+    )
+    program = programs.ready()
+    for _ in range(20):
+        for kind in kinds:
+            program.append(programs.layer(**{**common, **kind}))
+            program += [programs.load(2, int(rng.integers(2, 4))) for _ in range(int(rng.integers(1, 4)))]
+    program.append(programs.status())
+    golden = EmulatorTransport(config).transfer(program, 1)
+    with RtlTransport(verilog(config, folder), stream_bits=config.stream_bits, cache=rtl_cache) as device:
+        check_equal(golden, device.transfer(program, 1))
+    # A packet's words come one per beat, without a pause unless they wait.
+    first = waited = 0
+    for data in program:
+        beats = golden.input_beats[first : first + len(data) * 8 // config.stream_bits]
+        waited += data[2] == Opcode.ACTIVATIONS and bool((np.diff(beats[2:]) > 1).any())
+        first += len(beats)
+    assert waited > 30, waited
