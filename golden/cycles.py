@@ -209,13 +209,13 @@ class CycleModel:
             self._free, ready, count = cycle + 1, cycle + words, 1
         for beats_left in range(wanted - min(left, wanted) + count, wanted - min(left, wanted), -1):
             cycle = self._accept(ready)
-            ready = written = cycle + (
-                words if beats_left > 1 else last_words
-            )  # the next beat comes with this one's last word
+            # The next beat comes with this one's last word.
+            ready = written = cycle + (words if beats_left > 1 else last_words)
             if held and (beats_left - 1) % beats == 0:
+                written = cycle
                 for _ in range(ready - cycle):
-                    cycle = self._writes.free(cycle + 1)
-                ready = written = cycle
+                    written = self._writes.free(written + 1)
+                ready = written
         if left == wanted:
             self._now = written + 2
         else:

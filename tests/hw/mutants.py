@@ -80,7 +80,7 @@ FAULTS = (
     # row feed
     Fault("row_feed.py", "row_feed", "held >> self.config.activation.bits", "held.rotate_right(self.config.activation.bits)"),
     # array: skew of the weights, movement, OR tree
-    Fault("array.py", "array", "for i in range(c):", "for i in range(c + 1):"),
+    Fault("array.py", "array", "(c, bits), c, f\"w_skew", "(c, bits), c + 1, f\"w_skew"),
     Fault("array.py", "array", 'grid[r - 1][c]["w_out"]', 'grid[r - 1][c]["w"]'),
     Fault("array.py", "array", "total = total | other", "total = total ^ other if i else other"),
     # column: readings of the tile before, first tile, halves, rows, products, carries
