@@ -44,6 +44,7 @@ def add(subparsers: Subparsers) -> None:
         metavar="LAYER",
         help="keep a layer in full precision, on the host (repeatable)",
     )
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="cut the network for batches of N examples")
     add_overflow(parser, "default: saturate")
     add_json(parser)
 
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     suffix = Path(args.model).suffix
     if suffix not in (".pt2", ".onnx"):
         raise InputError(f"model must be a .pt2 program or an .onnx model, not {args.model!r}")
+    if args.batch < 1:
+        raise InputError(f"--batch must be 1 or more, not {args.batch}")
     config = load(args.config)
     check_output(args.out)
     progress = Progress()
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         graph = read(args.model, config.weights.bits, mask=config.weights.mask, host=args.host)
     calibration = None if args.calibrate is None else _batch(args.calibrate, "calibrate", graph)
     name, overflow = Path(args.model).stem, args.overflow or "saturate"
-    program = compile_graph(graph, config, name=name, overflow=overflow, calibration=calibration)
+    program = compile_graph(graph, config, name=name, overflow=overflow, calibration=calibration, batch=args.batch)
     checks = []
     if args.check is not None:
         from golden import network

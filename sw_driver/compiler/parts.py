@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from shiftforge.config import Config
 from shiftforge.graph import Layer, Unfold
@@ -38,7 +39,10 @@ class OnHost:
     node: Unit
 
 
-def parts_of(config: Config, units: Units, readings: Mapping[str, Reading]) -> Iterator[Together | InStrips | OnHost]:
+Part: TypeAlias = Together | InStrips | OnHost
+
+
+def parts_of(config: Config, units: Units, readings: Mapping[str, Reading]) -> Iterator[Part]:
     """The parts in order, each as long as what it needs fits on chip.
 
     A tensor that is read by a later part leaves the chip when it is made, and is loaded again.
@@ -48,9 +52,16 @@ def parts_of(config: Config, units: Units, readings: Mapping[str, Reading]) -> I
     NotPlaced
         When a layer does not run even in strips, or a tensor that would have to leave could not come back as the same bits.
     """
-    start, leaving = 0, units.graph.leaving()
-    while start < len(units.nodes):
-        found = _longest(config, units, readings, start)
+    yield from parts_between(config, units, readings, 0, len(units.nodes))
+
+
+def parts_between(
+    config: Config, units: Units, readings: Mapping[str, Reading], start: int, stop: int
+) -> Iterator[Part]:
+    """As `parts_of`, for the nodes ``start`` .. ``stop - 1``."""
+    leaving = units.graph.leaving()
+    while start < stop:
+        found = _longest(config, units, readings, start, stop)
         end = start + 1 if found is None else found[0]
         part = _alone(config, units, readings, start) if found is None else found[1]
         if not isinstance(part, OnHost):
@@ -62,7 +73,9 @@ def parts_of(config: Config, units: Units, readings: Mapping[str, Reading]) -> I
         start = end
 
 
-def _longest(config: Config, units: Units, readings: Mapping[str, Reading], start: int) -> tuple[int, Together] | None:
+def _longest(
+    config: Config, units: Units, readings: Mapping[str, Reading], start: int, stop: int
+) -> tuple[int, Together] | None:
     """The most nodes from `start` on that fit on chip together, and how; None where not even the first does."""
 
     def attempt(end: int) -> Together | None:
@@ -70,7 +83,7 @@ def _longest(config: Config, units: Units, readings: Mapping[str, Reading], star
         pages = place_pages(config, work)
         return None if pages is None else Together(work, pages)
 
-    last = start + next((i for i, node in enumerate(units.nodes[start:]) if _on_host(node)), len(units.nodes) - start)
+    last = start + next((i for i, node in enumerate(units.nodes[start:stop]) if _on_host(node)), stop - start)
     if last == start:
         return None
     try:

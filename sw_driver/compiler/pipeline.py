@@ -13,9 +13,10 @@ from shiftforge.graph import Conv, Graph, Layer
 from shiftforge.passes import compiled
 from shiftforge.program import Marks, Program
 from shiftforge.recipe import HostStep, HostTensor, Part, Phase, Recipe
+from sw_driver.compiler.batches import parts_for
 from sw_driver.compiler.emit import StreamLayer, emit, emit_strips
 from sw_driver.compiler.machine import readings_of
-from sw_driver.compiler.parts import InStrips, OnHost, Together, parts_of
+from sw_driver.compiler.parts import InStrips, OnHost, Together
 from sw_driver.compiler.place import Placement, place
 from sw_driver.compiler.reading import Reading
 from sw_driver.compiler.report import report
@@ -30,6 +31,7 @@ def compile_graph(
     name: str = "network",
     overflow: Literal["inf", "saturate"] = "saturate",
     calibration: NDArray[np.float64] | None = None,
+    batch: int = 1,
 ) -> Program:
     """Compile an imported graph.
 
@@ -41,19 +43,27 @@ def compile_graph(
         What a finite result (or input) beyond its format becomes.
     calibration : float64 array (samples, *shape) or (samples, features), or None
         Sample inputs from which tensor scales are set (int8, int16 and fp8); without them every scale is 1.
+    batch : int
+        The batch to cut the network for, where it may be cut in several ways; the program runs any.
 
     Raises
     ------
     InputError
         When the network does not fit the machine or a pass refuses it; the message names the layer.
     """
-    return assemble(compiled(graph, config, config.weights.bits, calibration), config, name=name, overflow=overflow)
+    graph = compiled(graph, config, config.weights.bits, calibration)
+    return assemble(graph, config, name=name, overflow=overflow, batch=batch)
 
 
 def assemble(
-    graph: Graph, config: Config, *, name: str = "network", overflow: Literal["inf", "saturate"] = "saturate"
+    graph: Graph,
+    config: Config,
+    *,
+    name: str = "network",
+    overflow: Literal["inf", "saturate"] = "saturate",
+    batch: int = 1,
 ) -> Program:
-    """Place and emit a compiled graph (also part of one: `Graph.up_to`).
+    """Place and emit a compiled graph (also part of one: `Graph.up_to`), cut for batches of `batch` examples.
 
     A graph that the machine of this configuration does not run becomes a program without a recipe, which says why; the golden
     network runs it all the same.
@@ -73,7 +83,7 @@ def assemble(
     try:
         readings = readings_of(config, units)
         maker = _Maker(config, units, readings, overflow == "saturate")
-        for part in parts_of(config, units, readings):
+        for part in parts_for(config, units, readings, batch):
             maker.add(part)
     except NotPlaced as reason:
         return Program(name, config, overflow, graph, None, report(config, graph, None), str(reason))
