@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bench import post_training
+from golden.train.loop import accuracy
 from golden.train.task import Split
 from shiftforge.errors import InputError
 
@@ -57,6 +58,15 @@ def test_rows_are_measured_once_and_the_page_tells_them(tmp_path, capsys, monkey
     monkeypatch.setattr(post_training, "_trained", None)
     post_training.main(words)
     assert out.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_two_calibrated_terms_are_within_a_point_of_full_precision_on_keywords():
+    trained = post_training._trained("keywords", 0, None)
+    row = post_training.measure("keywords", 0, trained, ("calibrated", 2))
+    assert row["cycles"] is not None
+    assert row["machine_accuracy"] is not None
+    assert row["machine_accuracy"] >= accuracy(trained.model, trained.test) - 0.01
 
 
 def test_rows_are_drawn_from_every_class():
