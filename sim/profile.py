@@ -137,6 +137,44 @@ def profile(program: Program, batch: int = 1, *, stalls: int | None = None) -> P
     )
 
 
+def describe(program: Program, profile: Profile) -> dict[str, object]:
+    """A profile with JSON's types, and the memory marks of its program."""
+    config, marks = program.config, program.marks
+    return {
+        "name": program.name,
+        "batch": profile.batch,
+        "cycles": profile.cycles,
+        "macs": profile.macs,
+        "utilization": profile.utilization(config),
+        "tail_cycles": profile.tail,
+        "setup_bytes": profile.setup_bytes,
+        "status_bytes": profile.status_bytes,
+        "marks": {
+            "activation_words": [marks.activation_words, config.activation_words],
+            "weight_words": [marks.weight_words, config.weight_words],
+            "parameter_words": [marks.parameter_words, config.parameter_words],
+        },
+        "layers": [
+            {
+                "layer": layer.layer,
+                "packets": layer.runs,
+                "cycles": layer.cycles,
+                "slots": layer.slots,
+                "stall_drain": layer.stall_drain,
+                "stall_load": layer.stall_load,
+                "stall_output": layer.stall_output,
+                "rest": layer.rest,
+                "lead": layer.lead,
+                "macs": layer.macs,
+                "utilization": layer.utilization(config),
+                "bytes_in": layer.bytes_in,
+                "bytes_out": layer.bytes_out,
+            }
+            for layer in profile.layers
+        ],
+    }
+
+
 class _Sent:
     """What the driver sent, as `Accelerator.observe` sees it.
 

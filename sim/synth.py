@@ -140,6 +140,7 @@ def synthesize(
     seeds: Sequence[int] = (1,),
     place: bool = True,
     frequency_mhz: float = 100.0,
+    boxes: Sequence[str] = (),
     work_dir: Path,
     progress: Progress = SILENT,
 ) -> SynthResult:
@@ -161,6 +162,8 @@ def synthesize(
         False stops after synthesis: counts without a frequency.
     frequency_mhz : float
         What the placer aims at. A design that misses it is no error.
+    boxes : sequence of str
+        Modules of which only the ports are taken: each instance counts as one cell of that name. Not with `place`.
     work_dir : Path
         An existing folder. It keeps sources, scripts, netlist, logs and reports.
     progress : Progress
@@ -174,9 +177,11 @@ def synthesize(
         When a tool is missing, finds a fault in the design, or the design does not fit.
     """
     _validate(verilog, top, device, seeds, frequency_mhz)
+    if boxes and place:
+        raise InputError(f"boxes must be none where the design is placed, not {', '.join(boxes)}")
     names = _copy_sources(verilog, work_dir)
     with progress.step(f"yosys: {top} for ECP5"):
-        cells, port_bits = _map(names, top, dsp, work_dir, progress)
+        cells, port_bits = _map(names, top, dsp, boxes, work_dir, progress)
     if not place:
         return SynthResult(top, device, cells, port_bits)
     pins = port_bits <= _PINS[device]
@@ -234,7 +239,7 @@ def _copy_sources(verilog: Sequence[Path], work_dir: Path) -> list[str]:
 
 
 def _map(
-    names: list[str], top: str, dsp: bool, work_dir: Path, progress: Progress
+    names: list[str], top: str, dsp: bool, boxes: Sequence[str], work_dir: Path, progress: Progress
 ) -> tuple[tuple[tuple[str, int], ...], int]:
     """Run yosys; returns the cell counts and the number of port bits."""
     script = "\n".join(
@@ -245,6 +250,7 @@ def _map(
             f"hierarchy -check -top {top}",
             "proc",
             "check -assert",  # undriven nets, two drivers and loops as the source has them, before optimisation hides them
+            *(f"blackbox {box}" for box in boxes),
             f"synth_ecp5 -abc9 -nowidelut {'' if dsp else '-nodsp '}-top {top} -json netlist.json",
             "check -assert",
             f"tee -q -o cells.json stat -json -top {top}",

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn, TypeAlias
 
 from shiftforge.errors import InputError
@@ -17,6 +18,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; `{self.prog} --help` lists what is accepted")
+
+
+def own_version() -> str:
+    """The version of ShiftForge that is installed."""
+    try:
+        return version("shiftforge")
+    except PackageNotFoundError:  # imported from a source tree that is not installed
+        return "(not installed)"
 
 
 def add_command(subparsers: Subparsers, name: str, summary: str, run: Run, *, text: str, example: str) -> Parser:

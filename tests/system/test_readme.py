@@ -57,4 +57,13 @@ def test_the_commands_run_in_order(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names >= {"digits.pt2", "digits.test.npz", "digits.sfp", "rtl", "logits.npy", "operands", "Y.npy"}
+    assert names >= {
+        "digits.pt2",
+        "digits.test.npz",
+        "digits.sfp",
+        "rtl",
+        "logits.npy",
+        "operands",
+        "Y.npy",
+        "digits.html",
+    }

@@ -1,0 +1,386 @@
+"""The area of a machine in ECP5 cells, without synthesis: its units' costs, fitted once to yosys (`bench.calibrate`), summed up.
+
+A unit's LUT4 and flip-flops are linear in the widths that it is made of (`features`); the coefficients lie in ``area.json``. Block
+memories and multipliers are counted. LUT4 are counted as `sim.synth` counts them. Pure Python.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from shiftforge import timing
+from shiftforge.banks import Banks
+from shiftforge.config import Config, ceil_div
+from shiftforge.errors import InputError
+from shiftforge.files import read_text
+
+TABLE = Path(__file__).with_name("area.json")
+"""Written by ``python -m bench.calibrate``."""
+
+BLOCK_MEMORIES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
+"""Words and bits of a DP16KD (Lattice FPGA-TN-02204)."""
+LUT_MEMORY = (16, 4)
+"""Words and bits of a TRELLIS_DPR16X4."""
+BLOCK_TABLE = 8
+"""A column's table with this many inputs or more lies in a block memory."""
+LANE_MULTIPLIERS = 4
+"""MULT18X18D of the binary32 product."""
+
+Features = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of unit in a machine: how many, and the cost of each."""
+
+    name: str
+    count: int
+    lut: float
+    ff: float
+    ram: int = 0
+    dsp: int = 0
+
+
+@dataclass(frozen=True)
+class Area:
+    """A machine's estimated area.
+
+    Parameters
+    ----------
+    parts : tuple of Part
+    error_percent : float
+        Largest error in LUT4 or flip-flops on the whole machines that the calibration did not see.
+    tool : str
+        What it was calibrated to.
+    beyond : tuple of str
+        What this machine has that no machine of the calibration had; the error says nothing about it.
+    """
+
+    parts: tuple[Part, ...]
+    error_percent: float
+    tool: str
+    beyond: tuple[str, ...]
+
+    @property
+    def lut(self) -> int:
+        return round(sum(part.count * part.lut for part in self.parts))
+
+    @property
+    def ff(self) -> int:
+        return round(sum(part.count * part.ff for part in self.parts))
+
+    @property
+    def ram(self) -> int:
+        return sum(part.count * part.ram for part in self.parts)
+
+    @property
+    def dsp(self) -> int:
+        return sum(part.count * part.dsp for part in self.parts)
+
+
+def block_memories(words: int, bits: int) -> int:
+    """DP16KD of a memory: all in one shape, the one that takes the fewest."""
+    return min(ceil_div(words, deep) * ceil_div(bits, wide) for deep, wide in BLOCK_MEMORIES)
+
+
+def memory_features(words: int, bits: int) -> Features:
+    """Of a `hw.memories.WordMemory`."""
+    return {"one": 1, "bits": bits, "address": (words - 1).bit_length()}
+
+
+def features(unit: str, config: Config) -> Features:
+    """What a unit's LUT4 and flip-flops are linear in.
+
+    Parameters
+    ----------
+    unit : str
+        ``pe``, ``edge``, ``column``, ``lane`` or ``core`` (all that is no unit and no memory).
+    """
+    kind = "banked" if config.banked else "aligned"
+    return _FEATURES[unit if unit in ("lane", "core") else f"{unit} {kind}"](config)
+
+
+def family(unit: str, config: Config) -> str:
+    """The unit's name in the table: those with the same coefficients share it."""
+    return unit if unit in ("lane", "core") else f"{unit} {'banked' if config.banked else 'aligned'}"
+
+
+def _aligned_pe(config: Config) -> Features:
+    late = config.weights.bits == 4  # the addend takes a register more, and another shift
+    return {
+        "one": 1,
+        "adder": config.low_bits,
+        "second shift": config.low_bits if late else 0,
+        "flags": config.activation.flag_bits,
+        "flags late": config.activation.flag_bits if late else 0,
+        "counters": config.carries.bits,
+        "mask": config.weights.mask,
+    }
+
+
+def _banked_pe(config: Config) -> Features:
+    banks = Banks.of(config)
+    return {
+        "one": 1,
+        "word": banks.word_bits,
+        "significand": banks.significand_bits,
+        "shifts": banks.significand_bits * (banks.w_shift_bits - 1),
+        "weight banks": banks.w_bank_bits,
+        "mask": config.weights.mask,
+    }
+
+
+def _edge(config: Config) -> Features:
+    return {config.activation.name: 1}
+
+
+def _aligned_column(config: Config) -> Features:
+    counter, flags = config.carries, config.activation.flag_bits
+    entry = (counter.modulus - 1).bit_length()
+    buffer = config.accumulator_bits + flags
+    return {
+        "one": 1,
+        "adder": config.low_bits,
+        "high": config.accumulator_bits - config.product_bits,
+        "tables": sum(_table_luts(length) for length in counter.lengths if length < BLOCK_TABLE) * entry,
+        "entry": entry,
+        "memory": _lut_memories(max(config.rows, 2), config.low_bits) + _lut_memories(2 * config.rows, buffer),
+        "deep": buffer * (ceil_div(2 * config.rows, LUT_MEMORY[0]) - 1),
+    }
+
+
+def _table_luts(bits: int) -> int:
+    """LUT4 of one output of a table with that many inputs: lookups of four inputs, and multiplexers of two and four."""
+    if bits <= 4:
+        return 1
+    multiplexers, leaves = 0, 1 << (bits - 4)
+    while leaves > 1:
+        four, two = divmod(leaves, 4)
+        multiplexers += 2 * four + (1 if two else 0)
+        leaves = four + (1 if two else 0)
+    return (1 << (bits - 4)) + multiplexers
+
+
+def _banked_column(config: Config) -> Features:
+    banks, flags = Banks.of(config), config.activation.flag_bits
+    top = min(banks.running_bits, config.accumulator_bits - banks.shift_of(banks.count - 1))
+    stored = [banks.step - 1, *[banks.step] * (banks.count - 2), top + flags]
+    deep = ceil_div(2 * config.rows, LUT_MEMORY[0]) - 1
+    return {
+        "one": 1,
+        "word": banks.word_bits,
+        "sum": config.accumulator_bits,
+        "memory": sum(_lut_memories(2 * config.rows, bits) for bits in stored)
+        + _lut_memories(max(config.rows, 2), flags + banks.running_bits - banks.step),
+        "deep": sum(stored) * deep,
+    }
+
+
+def _lane(config: Config) -> Features:
+    """Resolve and round to binary32, post-process, round to both destinations."""
+    out, act = config.output, config.activation
+    levels = timing.resolve_levels(config)
+    return {
+        "one": 1,
+        "sum": config.accumulator_bits,
+        "shifts": config.accumulator_bits * levels,
+        "leaky": timing.lane_rounds_activation(config),
+        "integer out": not out.is_float,
+        "integer in": not act.is_float,
+        "out bits": out.precision,
+        "in bits": act.precision,
+        "one destination": out.name == act.name,
+    }
+
+
+def _core(config: Config) -> Features:
+    """Streams, decoder, engine, drain, writer, emitter, registers, and the array's skew and read-out."""
+    lanes, rows, cols, bits = config.lanes, config.rows, config.cols, config.activation.bits
+    element = config.weights.element_bits
+    capture = Banks.of(config).word_bits + 1 if config.banked else config.low_bits + config.carries.bits + 1
+    capture += config.activation.flag_bits
+    sums = config.accumulator_bits + config.activation.flag_bits
+    fifo = _lut_memories(timing.fifo_steps(config), lanes * config.output.bits + 1)
+    return {
+        "one": 1,
+        "banked": config.banked,
+        "read-out": cols * capture * _merges(rows),
+        "skew": element * cols * (cols - 1) / 2,
+        "drain": lanes * sums * config.groups,
+        "rows": rows * (bits + (config.activation_words - 1).bit_length()),
+        "lanes to rows": rows * lanes * bits,
+        "fifo": fifo,
+        "stream": config.stream_bits,
+        "words": config.weight_word_bits + config.parameter_word_bits + config.activation_word_bits,
+    }
+
+
+def _merges(rows: int) -> int:
+    """Nodes of a column's read-out, each an OR of up to four with its register (`timing.read_out`)."""
+    nodes = 0
+    while True:
+        rows = ceil_div(rows, 4)
+        nodes += rows
+        if rows == 1:
+            return nodes
+
+
+def _lut_memories(words: int, bits: int) -> int:
+    """TRELLIS_DPR16X4 of a memory with one write port and one read port."""
+    return ceil_div(words, LUT_MEMORY[0]) * ceil_div(bits, LUT_MEMORY[1])
+
+
+_FEATURES = MappingProxyType(
+    {
+        "pe aligned": _aligned_pe,
+        "pe banked": _banked_pe,
+        "edge aligned": _edge,
+        "edge banked": _edge,
+        "column aligned": _aligned_column,
+        "column banked": _banked_column,
+        "lane": _lane,
+        "core": _core,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the calibration found.
+
+    Parameters
+    ----------
+    coefficients : mapping
+        Family of units -> ``lut`` and ``ff`` -> feature -> cells.
+    error_percent, tool
+        As of `Area`.
+    most : mapping
+        The largest value that the calibration saw of each dimension in `DIMENSIONS`.
+    """
+
+    coefficients: Mapping[str, Mapping[str, Features]]
+    error_percent: float
+    tool: str
+    most: Mapping[str, int]
+
+
+DIMENSIONS = ("rows", "cols", "max_k")
+
+
+@cache
+def table() -> Table:
+    """The fitted table; `InputError` when the installation lacks it."""
+    try:
+        found = json.loads(read_text(TABLE, "area table"))
+        return Table(found["coefficients"], found["error_percent"], found["tool"], found["most"])
+    except (ValueError, KeyError) as error:
+        raise InputError(f"the area table must be whole, and {TABLE.name} is not ({error})") from None
+
+
+def estimate(config: Config, by: Table | None = None) -> Area:
+    """The area of a machine.
+
+    Parameters
+    ----------
+    by : Table or None
+        Another table than the installed one (the calibration itself).
+
+    Raises
+    ------
+    NotBuiltError
+        When there is no gateware for the configuration.
+    """
+    config.require_hardware()
+    by = table() if by is None else by
+
+    def part(name: str, count: int, unit: str, ram: int = 0, dsp: int = 0) -> Part:
+        cells = by.coefficients[family(unit, config)]
+        lut, ff = (_dot(cells[resource], features(unit, config)) for resource in ("lut", "ff"))
+        return Part(name, count, lut, ff, ram, dsp)
+
+    def memory(name: str, count: int, words: int, bits: int) -> Part:
+        cells = by.coefficients["memory"]
+        lut, ff = (_dot(cells[resource], memory_features(words, bits)) for resource in ("lut", "ff"))
+        return Part(name, count, lut, ff, block_memories(words, bits))
+
+    rows, cols, bits = config.rows, config.cols, config.activation.bits
+    parts = (
+        part("processing elements", rows * cols, "pe"),
+        Part("row feeds", rows, (rows - 1) * bits + 1, rows * bits),
+        part("row edges", rows, "edge"),
+        part("columns", cols, "column", ram=_table_memories(config)),
+        part("lanes", config.lanes, "lane", dsp=LANE_MULTIPLIERS),
+        memory("activation banks", rows, config.activation_words, bits),
+        memory("weight memory", 1, config.weight_words, config.weight_word_bits),
+        memory("parameter memory", 1, config.parameter_words, config.parameter_word_bits),
+        part("control, streams, read-out", 1, "core"),
+        Part("registers without a reader", 1, 0, -_unread(config)),
+    )
+    return Area(parts, by.error_percent, by.tool, _beyond(config, by))
+
+
+def _table_memories(config: Config) -> int:
+    if config.banked:
+        return 0
+    counter = config.carries
+    entry = (counter.modulus - 1).bit_length()
+    return sum(block_memories(1 << length, entry) for length in counter.lengths if length >= BLOCK_TABLE)
+
+
+def _unread(config: Config) -> int:
+    """Flip-flops of single units that synthesis drops from the array.
+
+    What only passes through an aligned element has no reader behind the last column and row, and a tally only in the first row. A
+    banked element reads what it passes on.
+    """
+    if config.banked:
+        return 0
+    right, down = config.activation.fixed_bits + config.activation.flag_bits, config.weights.bits
+    tally = 2 * (config.rows - 1) * config.cols
+    return config.rows * right + config.cols * down + tally
+
+
+def _beyond(config: Config, by: Table) -> tuple[str, ...]:
+    found = [
+        f"array.{name} = {getattr(config, name)} (at most {by.most[name]})"
+        for name in DIMENSIONS
+        if getattr(config, name) > by.most[name]
+    ]
+    found += [f"array.{name}" for name in ("residual", "max_pool") if getattr(config, name)]
+    if config.activation_pages > 2:
+        found.append(f"memory.activation_pages = {config.activation_pages}")
+    return tuple(found)
+
+
+def _dot(coefficients: Features, values: Features) -> float:
+    missing = [name for name in values if name not in coefficients]
+    if missing:
+        raise InputError(f"the area table must know {', '.join(missing)}; run python -m bench.calibrate")
+    return sum(coefficients[name] * value for name, value in values.items())
+
+
+def describe(area: Area) -> dict[str, object]:
+    """JSON's types: totals, error and parts."""
+    return {
+        "lut": area.lut,
+        "ff": area.ff,
+        "ram": area.ram,
+        "dsp": area.dsp,
+        "error_percent": area.error_percent,
+        "tool": area.tool,
+        "beyond_calibration": list(area.beyond),
+        "parts": [
+            {
+                "name": part.name,
+                "count": part.count,
+                "lut": round(part.count * part.lut),
+                "ff": round(part.count * part.ff),
+                "ram": part.count * part.ram,
+                "dsp": part.count * part.dsp,
+            }
+            for part in area.parts
+        ],
+    }
