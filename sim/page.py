@@ -290,7 +290,7 @@ def _area(machine: Machine) -> list[str]:
     beyond = f" Beyond the calibration: {', '.join(area.beyond)}." if area.beyond else ""
     names, luts = (
         [part.name for part in area.parts if part.lut > 0],
-        [[part.count * part.lut] for part in area.parts if part.lut > 0],
+        [[round(part.count * part.lut)] for part in area.parts if part.lut > 0],
     )
     return [
         "<h3>Area on ECP5</h3>",

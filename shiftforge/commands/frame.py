@@ -9,6 +9,9 @@ from typing import NoReturn, TypeAlias
 
 from shiftforge.errors import InputError
 
+_PIPE_WIDTH = 160
+"""Characters of the widest table where standard output is no terminal."""
+
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"  # argparse has no public name for it
 Run: TypeAlias = Callable[[argparse.Namespace], int]
 
@@ -78,4 +81,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: a bracket in a value is no markup
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPE_WIDTH)  # a file or a pipe has no width that a number would have to fit
+    console.print(table)

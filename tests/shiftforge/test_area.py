@@ -31,7 +31,7 @@ def test_the_installed_table_is_that_of_these_features() -> None:
         errors += [abs(line[name][1] / line[name][0] - 1) * 100 for name in ("lut", "ff")]
         assert [line["ram"][0], line["dsp"][0]] == [line["ram"][1], line["dsp"][1]]
     assert max(errors) <= 10
-    assert guess.error_percent == pytest.approx(max(errors), abs=0.006)
+    assert area.table().error_percent == pytest.approx(max(errors), abs=0.006)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])

@@ -97,3 +97,49 @@ def test_wrong_configurations_are_refused(config, capsys):
     assert "max_k" in capsys.readouterr().err
     assert cli.main(["synth", str(config) + "x", "--target", "ecp5"]) == 2
     assert capsys.readouterr().err.startswith("shiftforge: error: ")
+
+
+def test_the_seven_series_is_counted(config, design, tmp_path, capsys):
+    design(GOOD)
+    words = ["synth", str(config), "--target", "xilinx7", "--json", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["target"], printed["lut6"], printed["ff"], printed["bram"], printed["dsp"]) == (
+        "xilinx7",
+        4,
+        17,
+        0,
+        0,
+    )
+    assert json.loads((tmp_path / "out" / "synth.json").read_text()) == printed
+
+
+def test_gates_are_counted(config, design, capsys):
+    design(GOOD)
+    assert cli.main(["synth", str(config), "--target", "asic"]) == 0
+    cells = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert [[word.strip() for word in line] for line in cells] == [
+        ["gates", "15"],  # the parity of 16 bits
+        ["flip-flops", "17"],
+        ["longest path in gates", "4"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("xilinx7", "--seeds", "2"), "--seeds must be given with the target ecp5, not with 'xilinx7'"),
+        (("asic", "--no-dsp"), "--no-dsp must be given with the target ecp5 and xilinx7, not with 'asic'"),
+        (("ecp5", "--liberty", "x.lib"), "--liberty must be given with the target asic, not with 'ecp5'"),
+        (("ecp5", "--seeds", "0"), "--seeds must be at least 1, not 0"),
+        (("gowin",), "target must be one of ecp5, xilinx7, asic in this version, not 'gowin'"),
+        (
+            ("asic", "--liberty", "x.lib"),
+            "liberty file must be a readable file, not 'x.lib' (no such file or directory)",
+        ),
+    ],
+)
+def test_options_of_other_targets_are_refused(words, message, config, design, capsys):
+    design(GOOD)
+    assert cli.main(["synth", str(config), "--target", *words]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"shiftforge: error: {message}"
