@@ -54,28 +54,39 @@ def load(block: Block, layer: str = "") -> Send:
 def batch(
     config: Config, phase: Phase, payload: Payload, examples: int, *, flipped: bool = False
 ) -> Iterator[list[Send]]:
-    """The packets of each chunk of a batch, the constants with the first one.
+    """The packets of each chunk of a batch; the constants with the first one, each before the first layer that needs it.
 
     Parameters
     ----------
     flipped : bool
         Whether the first chunk's activation addresses are already flipped (`Phase.flip`).
     """
-    constants = [load(block) for block in phase.constants]
+    constants = list(phase.constants)
     for start in range(0, examples, phase.chunk):
         stop = min(start + phase.chunk, examples)
         flip = phase.flip if flipped else 0
-        sends, constants = constants, []
+        sends: list[Send] = []
         for step in phase.steps:
             for each in step.inputs:
                 label = f"{each.region.tensor}, {_rows(start, stop)}"
                 sends.append(
                     Send(Opcode.ACTIVATIONS, each.address ^ flip, payload(each, start, stop), label, layer=step.layer)
                 )
+            needed = [block for block in constants if _needs(config, step, block)]
+            constants = [block for block in constants if block not in needed]
+            sends += [load(block) for block in needed]
             sends += [load(block, step.layer) for block in step.loads]
             sends.append(_layer(config, step, start, stop, flip))
         yield sends
         flipped = not flipped
+
+
+def _needs(config: Config, step: Step, block: Block) -> bool:
+    """Whether a layer's weights or parameters are in the half that the block fills."""
+    weights = block.opcode == Opcode.WEIGHTS
+    half = (config.weight_words if weights else config.parameter_words) // 2
+    address = step.fields.get("weight_address" if weights else "parameter_address")
+    return address is not None and address // half == block.address // half
 
 
 def answers(config: Config, phase: Phase, examples: int) -> Iterator[Answer]:

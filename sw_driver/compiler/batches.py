@@ -34,19 +34,19 @@ def parts_for(config: Config, units: Units, readings: Mapping[str, Reading], bat
                 continue
             if sum(not isinstance(part, OnHost) for part in parts) > 1 and start_at < stop_at - 1:
                 continue  # a cut at a waist does no worse
-            total = best[start][0] + _total(config, units, parts, batch)
+            total = best[start][0] + _total(config, parts, batch)
             if stop not in best or total < best[stop][0]:
                 best[stop] = total, [*best[start][1], *parts]
     found = best.get(len(units.nodes))
-    return whole if found is None or found[0] >= _total(config, units, whole, batch) else found[1]
+    return whole if found is None or found[0] >= _total(config, whole, batch) else found[1]
 
 
 def _at_once(part: Together | InStrips) -> int:
     return part.pages.chunk if isinstance(part, Together) else 1
 
 
-def _total(config: Config, units: Units, parts: list[Part], batch: int) -> int:
-    return sum(cycles(config, units, part, batch) for part in parts if not isinstance(part, OnHost))
+def _total(config: Config, parts: list[Part], batch: int) -> int:
+    return sum(cycles(config, part, batch) for part in parts if not isinstance(part, OnHost))
 
 
 def _waists(units: Units) -> list[int]:

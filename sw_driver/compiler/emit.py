@@ -18,6 +18,7 @@ from sw_driver import layout
 from sw_driver.compiler.pages import Pages, place_pages
 from sw_driver.compiler.place import LayerShape, Piece, Placement, place
 from sw_driver.compiler.reading import Reading
+from sw_driver.compiler.shares import Share
 from sw_driver.compiler.strips import Strip
 from sw_driver.compiler.tasks import Buffer, Task, View, Work
 
@@ -61,7 +62,8 @@ def lower(config: Config, layer: StreamLayer) -> Recipe:
     """The recipe of a single layer that reads the input; `InputError` where its K is beyond `max_k`."""
     reading, n = layer.reading, layer.codes.shape[1]
     buffer = Buffer("x", reading.pixels, reading.channels)
-    task = Task(layer.name, False, reading, View(buffer, reading.channels), result=layer.name)
+    share = Share(0, int(n), 0, reading.channels)
+    task = Task(layer.name, False, share, reading, View(buffer, reading.channels), result=layer.name)
     work = Work((task,), {"x": buffer}, (layer.name,))
     placement = place(config, [layer.shape])
     pages = place_pages(config, work)
@@ -70,19 +72,20 @@ def lower(config: Config, layer: StreamLayer) -> Recipe:
         "x": HostTensor("x", 1, reading.pixels, reading.channels, "activation"),
         layer.name: HostTensor(layer.name, 1, reading.output_pixels, int(n), "output"),
     }
-    return Recipe(tuple(tensors.values()), (emit(config, {layer.name: layer}, work, pages, placement, tensors),))
+    return Recipe(tuple(tensors.values()), (emit(config, {task.key: layer}, work, pages, placement, tensors),))
 
 
 def emit(
     config: Config,
-    layers: Mapping[str, StreamLayer],
+    layers: Mapping[tuple[str, int], StreamLayer],
     work: Work,
     pages: Pages,
     placement: Placement,
     tensors: Mapping[str, HostTensor],
 ) -> Phase:
-    """The phase of tasks that run together on chip; `placement` is that of their layers, in order."""
-    blocks, constants = _constants(config, layers, work.tasks, placement)
+    """The phase of tasks that run together on chip; `layers` by the tasks' keys, `placement` that of them all, in order."""
+    order = [layers[task.key] for task in work.tasks if not task.pool]
+    blocks, constants = _constants(config, order, placement)
     steps: list[Step] = []
     number = -1
     for index, task in enumerate(work.tasks):
@@ -99,7 +102,7 @@ def emit(
         number += 1
         for at, piece in enumerate(placement.pieces):
             if piece.layer == number:
-                fields = place_.layer(layers[task.name], piece)
+                fields = place_.layer(layers[task.key], piece)
                 step = _step(config, task, fields, piece.first, piece.channels)
                 steps.append(replace(step, loads=blocks[at], inputs=inputs, result=result))
                 inputs = ()
@@ -119,8 +122,8 @@ def emit_strips(
     whichever moves fewer bytes.
     """
     n, page = layer.codes.shape[1], layout.page_words(config)
-    task = Task(layer.name, False, layer.reading, View(Buffer("", 0, 0), 0), result=layer.name)
-    blocks, constants = _constants(config, {layer.name: layer}, [task], placement)
+    share = Share(0, int(n), 0, layer.reading.channels)
+    blocks, constants = _constants(config, [layer], placement)
     pieces = list(zip(placement.pieces, blocks, strict=True))
     loaded = sum(strip.source.pixels for strip in strips) * layer.reading.tap_words(config)
     loaded += sum(strip.output.pixels for strip in strips) * layout.k_words(config, n) if residual else 0
@@ -141,7 +144,7 @@ def emit_strips(
             region = replace(strip.output, tensor=residual)
             inputs.append(Load(region, addresses["residual"], added.words(config)))
         view = View(added, int(n)) if residual else None
-        task = Task(layer.name, False, reading, View(source, reading.channels), view, result=layer.name)
+        task = Task(layer.name, False, share, reading, View(source, reading.channels), view, result=layer.name)
         place_ = _Place(config, addresses, task)
         for piece, loads in parts:
             step = _step(config, task, place_.layer(layer, piece), piece.first, piece.channels)
@@ -161,7 +164,7 @@ def _step(config: Config, task: Task, fields: dict[str, int], first: int, channe
         layer=task.name,
         fields=fields,
         loads=(),
-        first=first,
+        first=task.share.first + first,
         channels=channels,
         pixels=task.reading.output_pixels,
         channel=task.channel + first if task.result else 0,
@@ -169,10 +172,9 @@ def _step(config: Config, task: Task, fields: dict[str, int], first: int, channe
 
 
 def _constants(
-    config: Config, layers: Mapping[str, StreamLayer], tasks: Sequence[Task], placement: Placement
+    config: Config, order: Sequence[StreamLayer], placement: Placement
 ) -> tuple[list[tuple[Block, ...]], tuple[Block, ...]]:
     """What is sent before each piece, and what is sent once."""
-    order = [layers[task.name] for task in tasks if not task.pool]
     blocks = [_blocks(config, order[piece.layer], piece) for piece in placement.pieces]
     if not placement.resident:
         return blocks, ()

@@ -1,7 +1,7 @@
 """Graph in, `Program` out: all passes in order, then place and emit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from sw_driver.compiler.parts import InStrips, OnHost, Together
 from sw_driver.compiler.place import Placement, place
 from sw_driver.compiler.reading import Reading
 from sw_driver.compiler.report import report
+from sw_driver.compiler.shares import Share
 from sw_driver.compiler.unfold import unfolded
 from sw_driver.compiler.units import NotPlaced, Units
 
@@ -113,14 +114,15 @@ class _Maker:
             self.parts.append(HostStep(part.node.name))
         elif isinstance(part, InStrips):
             self._tensor(part.layer.name)
-            layer = self._layer(part.layer.name)
+            reading = self.readings[part.layer.name]
+            layer = self._layer(part.layer.name, Share(0, part.layer.features, 0, reading.channels))
             placement = place(self.config, [layer.shape])
             phase = emit_strips(self.config, layer, part.strips, part.residual, placement)
             self._emitted(phase, placement, 2 * max(sum(load.words for load in step.inputs) for step in phase.steps))
         else:
             for name in part.work.results:
                 self._tensor(name)
-            layers = {task.name: self._layer(task.name) for task in part.work.tasks if not task.pool}
+            layers = {task.key: self._layer(task.name, task.share) for task in part.work.tasks if not task.pool}
             placement = place(self.config, [layer.shape for layer in layers.values()])
             phase = emit(self.config, layers, part.work, part.pages, placement, self.tensors)
             self._emitted(phase, placement, part.pages.words)
@@ -142,31 +144,37 @@ class _Maker:
         leaves = root in self.units.graph.leaving()
         self.tensors[root] = HostTensor(root, *self.units.image(root), "output" if leaves else "activation")
 
-    def _layer(self, name: str) -> StreamLayer:
+    def _layer(self, name: str, share: Share) -> StreamLayer:
         layer = self.units.graph[name]
         assert isinstance(layer, Layer)
-        reading = self.readings[name]
+        reading = replace(self.readings[name], channels=share.high - share.low)
+        outputs = slice(share.first, share.first + share.channels)
+        elements = elements_of(self.config, layer, share)
         return StreamLayer(
             layer.name,
-            reading.pad(self.config, elements_of(self.config, layer)),
+            reading.pad(self.config, elements),
             reading,
             layer.exponent_bias,
-            layer.scale.astype(np.float32),
-            layer.bias.astype(np.float32),
+            layer.scale.astype(np.float32)[outputs],
+            layer.bias.astype(np.float32)[outputs],
             layer.activation,
             self.saturate,
             layer.residual_scale,
         )
 
 
-def elements_of(config: Config, layer: Layer) -> NDArray[np.uint8]:
-    """Weight elements (K, N): codes, with the mask bit where a weight is zero or another group reads the channel."""
+def elements_of(config: Config, layer: Layer, share: Share) -> NDArray[np.uint8]:
+    """Weight elements (K, N) of a share: codes, with the mask bit where a weight is zero or another group reads the channel."""
     masked = np.uint8(config.weights.mask_bit)
     elements = layer.codes if layer.mask is None else np.where(layer.mask, layer.codes, masked)
     if not isinstance(layer, Conv) or layer.groups == 1:
         return elements
-    groups, inputs, outputs = layer.groups, layer.channels // layer.groups, layer.features // layer.groups
-    dense = np.full((layer.k // inputs, groups, inputs, groups, outputs), masked)
-    for group in range(groups):
-        dense[:, group, :, group] = elements.reshape(-1, inputs, groups, outputs)[:, :, group]
-    return dense.reshape(-1, layer.features)
+    inputs, outputs = layer.channels // layer.groups, layer.features // layer.groups
+    taps = elements.reshape(-1, inputs, layer.features)
+    dense = np.full((len(taps), share.high - share.low, share.channels), masked)
+    for group in range(share.first // outputs, (share.first + share.channels - 1) // outputs + 1):
+        first = max(group * outputs, share.first)
+        last = min((group + 1) * outputs, share.first + share.channels)
+        read = slice(group * inputs - share.low, (group + 1) * inputs - share.low)
+        dense[:, read, first - share.first : last - share.first] = taps[:, :, first:last]
+    return dense.reshape(-1, share.channels)

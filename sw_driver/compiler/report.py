@@ -54,12 +54,12 @@ def _line(config: Config, graph: Graph, layer: Layer) -> LayerReport:
 
 def _placed(config: Config, line: LayerReport, phase: Phase, steps: list[Step]) -> LayerReport:
     step, word_bytes = steps[0], layout.activation_stride(config)
-    depth = step.fields["k_words"] * config.rows
+    pieces = {each.first: each for each in steps}.values()
     results = sum(layout.result_bytes(config, each.pixels, each.channels) for each in steps if each.result)
-    weight_words = layout.weight_words(config, depth, line.n)
+    weight_words = sum(piece.fields["n_tiles"] * piece.fields["k_words"] * config.rows for piece in pieces)
     return replace(
         line,
-        slots=line.tiles * depth,
+        slots=weight_words,
         pieces=len(steps),
         weight_words=weight_words,
         activation_words=0 if step.result else step.fields["output_stride"],

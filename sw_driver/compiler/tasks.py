@@ -1,13 +1,14 @@
 """What a phase does: its machine layers in order, and the tensors between them as views of buffers on chip."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shiftforge.config import Config
 from shiftforge.geometry import Geometry
 from shiftforge.graph import Concat, Layer, MaxPool, Unfold
 from sw_driver import layout
 from sw_driver.compiler.reading import Reading, image_of
+from sw_driver.compiler.shares import Share, shares_of
 from sw_driver.compiler.units import NotPlaced, Unit, Units
 
 
@@ -36,6 +37,10 @@ class View:
     channels: int
     first: int = 0
 
+    def part(self, first: int, channels: int) -> "View":
+        """Some of its channels."""
+        return View(self.buffer, channels, self.first + first)
+
     def aligned(self, config: Config) -> bool:
         """Whether its pixels begin at words, so that a layer can read it."""
         return self.first % config.rows == 0
@@ -48,7 +53,7 @@ class View:
 
 @dataclass(frozen=True)
 class Task:
-    """One machine layer: a layer (all its pieces), a max-pool, or a copy, which is a max-pool of single pixels.
+    """One machine layer: a share of a layer (all its pieces), a max-pool, or a copy, which is a max-pool of single pixels.
 
     Parameters
     ----------
@@ -56,6 +61,8 @@ class Task:
         The node's; a copy's is that of what it copies.
     pool : bool
         Whether it is a max-pool or a copy.
+    share : Share
+        Which channels of the layer.
     reading : Reading
     source : View
     residual : View or None
@@ -65,12 +72,18 @@ class Task:
 
     name: str
     pool: bool
+    share: Share
     reading: Reading
     source: View
     residual: View | None = None
     output: View | None = None
     result: str = ""
     channel: int = 0
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from the other tasks of a network."""
+        return self.name, self.share.first
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -218,7 +231,8 @@ def _attempt(
             for source, part in views.copies.get(node.name, []):
                 height, width, channels = units.image(source)
                 reading = Reading(height, width, channels, Geometry(width, height))
-                tasks.append(Task(source, True, reading, views.views[source], output=part))
+                share = Share(0, channels, 0, channels)
+                tasks.append(Task(source, True, share, reading, views.views[source], output=part))
             continue
         assert not isinstance(node, Unfold), "the host's"
         source = views.views[units.roots[node.source]]
@@ -226,8 +240,24 @@ def _attempt(
         output = None if result else views.views[node.name]
         added = node.residual if isinstance(node, Layer) else ""
         residual = views.views[units.roots[added]] if added else None
-        pool = isinstance(node, MaxPool)
-        tasks.append(Task(node.name, pool, readings[node.name], source, residual, output, result, channel))
+        reading = readings[node.name]
+        shares = (Share(0, source.channels, 0, source.channels),)
+        if isinstance(node, Layer):
+            shares = shares_of(config, node, reading)
+        for share in shares:
+            tasks.append(
+                Task(
+                    node.name,
+                    isinstance(node, MaxPool),
+                    share,
+                    replace(reading, channels=share.high - share.low),
+                    source.part(share.low, share.high - share.low),
+                    residual and residual.part(share.first, share.channels),
+                    output and output.part(share.first, share.channels),
+                    result,
+                    channel + share.first,
+                )
+            )
     for task in tasks:
         if not task.source.aligned(config):
             raise NotPlaced(f"what {task.name!r} reads does not begin at a whole word")

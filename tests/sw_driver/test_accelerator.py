@@ -223,7 +223,7 @@ def test_a_refused_packet_is_named_and_the_next_run_works():
     accelerator = Accelerator(transport, config)
     x, w = operands(config, np.random.default_rng(0), 5, 20, 5)
     message = (
-        r"^the device must accept every packet, and refused packet 2 \(weights of gemm\): a packet ended before its "
+        r"^the device must accept every packet, and refused packet 3 \(weights of gemm\): a packet ended before its "
         r"length \(early tlast\) and was discarded; a layer needed a buffer that no complete packet or layer had filled$"
     )
     with pytest.raises(DeviceError, match=message):
