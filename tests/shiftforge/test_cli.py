@@ -127,7 +127,10 @@ def test_a_closed_pipe_is_no_error():
 
 def test_synth_refuses_other_targets(capsys):
     assert cli.main(["synth", "c.toml", "--target", "ice40"]) == 2
-    assert capsys.readouterr().err == "shiftforge: error: target must be one of ecp5, xilinx7, asic in this version, not 'ice40'\n"
+    assert (
+        capsys.readouterr().err
+        == "shiftforge: error: target must be one of ecp5, xilinx7, asic in this version, not 'ice40'\n"
+    )
     assert cli.main(["synth", "c.toml", "--target", "abacus"]) == 2
     assert cli.main(["synth", "c.toml", "--target", "ecp5", "--seeds", "0"]) == 2
     assert capsys.readouterr().err.endswith("shiftforge: error: --seeds must be at least 1, not 0\n")
