@@ -5,6 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A test file's neighbours share compiled designs, so each process takes a run of tests, and what is left over in the end.
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test lint slow prove prove-fast doctor setup clean
 .DEFAULT_GOAL := test
@@ -15,11 +17,11 @@ demo: doctor
 
 # The last line is pytest's summary.
 test: doctor lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # Everything that takes long: seeded faults, long random runs, whole networks on RTL.
 slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
 
 # All proofs and the mutants that they must refute; the last line is JSON.
 prove: $(STAMP)
