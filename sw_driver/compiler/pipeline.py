@@ -79,8 +79,8 @@ def assemble(
             raise InputError(
                 f"weights of layer {layer.name!r} must not be zero without masks; set array.mask = true in the configuration"
             )
-    graph = unfolded(graph, config)
-    units = Units(graph)
+    placed = unfolded(graph, config)
+    units = Units(placed)
     try:
         readings = readings_of(config, units)
         maker = _Maker(config, units, readings, overflow == "saturate")
@@ -89,7 +89,7 @@ def assemble(
     except NotPlaced as reason:
         return Program(name, config, overflow, graph, None, report(config, graph, None), str(reason))
     recipe = maker.recipe()
-    return Program(name, config, overflow, graph, recipe, report(config, graph, recipe), marks=maker.marks)
+    return Program(name, config, overflow, placed, recipe, report(config, placed, recipe), marks=maker.marks)
 
 
 @dataclass
