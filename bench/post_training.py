@@ -35,19 +35,19 @@ from bench.post_training_report import (
 )
 from golden.emulator import EmulatorTransport
 from golden.train.choose import choose_terms, products_per_input
-from golden.train.exact import exact_network
 from golden.train.loop import accuracy, threads
 from golden.train.post_training import TermSumLayer, convert_pretrained
 from golden.train.runner import export
 from golden.train.single import Options, train_network, with_epochs
 from golden.train.task import Data, Split, Task
 from golden.train.tasks import TASKS
+from golden.train.trace import trace
 from shiftforge.config import Config, from_dict
 from shiftforge.errors import InputError, ShiftForgeError
 from shiftforge.progress import Progress
 from sim.golden_run import run_golden_network
 from sw_driver.accelerator import Accelerator
-from sw_driver.compiler.pipeline import assemble, compile_graph
+from sw_driver.compiler.pipeline import compile_graph
 from sw_driver.importers.pt2 import import_program
 
 TIMED = 8
@@ -93,11 +93,10 @@ def on_machine(model: nn.Module, test: Split, config: Config) -> tuple[float, fl
     """Accuracy on the golden model of the machine, cycles per input, and why there are none."""
     if any(isinstance(module, TermSumLayer) and module.fit.k_bias is not None for module in model.modules()):
         # An exported program has plain weights alone, without what of them belongs to the K index.
-        exact = exact_network(model, output="fp16", shape=test.x.shape[1:], mask=config.weights.mask)
-        program = assemble(exact.graph, config)
+        graph = trace(model, test.x.shape[1:], mask=config.weights.mask)
     else:
         graph = import_program(export(model, torch.from_numpy(test.x)), config.weights.bits, mask=config.weights.mask)
-        program = compile_graph(graph, config)
+    program = compile_graph(graph, config)
     values = run_golden_network(program, test.x).values
     right = float((values.reshape(len(values), -1).argmax(1) == test.y).mean())
     if program.placed is None:
