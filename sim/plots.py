@@ -108,7 +108,7 @@ def roofline(title: str, points: Sequence[Point], peak: float, bandwidth: float)
         Bytes per cycle of the stream.
     """
     shown = [point for point in points if point.intensity > 0 and point.rate > 0]
-    left, right, top, bottom = 60.0, _WIDTH - 190.0, 16.0, 330.0
+    left, right, top, bottom = 60.0, _WIDTH - 60.0, 16.0, 330.0
     ridge = peak / bandwidth
     xs, ys = [ridge, *(point.intensity for point in shown)], [peak, *(point.rate for point in shown)]
     x_low, x_high = _decades(min(xs) / 2, max(xs) * 2)
@@ -133,25 +133,44 @@ def roofline(title: str, points: Sequence[Point], peak: float, bandwidth: float)
     corner, flat = (x_of(start), y_of(start * bandwidth)), (x_of(ridge), y_of(peak))
     path = f"M{corner[0]:.1f} {corner[1]:.1f} L{flat[0]:.1f} {flat[1]:.1f} L{right:.1f} {flat[1]:.1f}"
     parts.append(f'<path d="{path}" class="roof"/>')
-    parts.append(_text(right + 6, flat[1] + 4, f"array: {number(peak)} per cycle", "roof-name"))
+    parts.append(_text(right, flat[1] - 8, f"array: {number(peak)} per cycle", "roof-name", "end"))
     parts.append(_text(left + 8, top + 12, f"stream: {number(bandwidth)} bytes per cycle and way", "roof-name"))
-    taken: list[tuple[float, float]] = []
+    clusters: list[tuple[float, float, list[str]]] = []
     for point in sorted(shown, key=lambda one: -one.rate):
         x, y = x_of(point.intensity), y_of(point.rate)
         tip = f"<title>{escape(point.name)}: {point.rate:.3g} per cycle, {point.intensity:.3g} per byte</title>"
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" class="point">{tip}</circle>')
-        label = y + 4
-        while any(abs(label - other) < 12 and abs(x - at) < 130 for at, other in taken):
-            label += 12
-        if label < bottom - 2:  # the others tell their name under the pointer
-            taken.append((x, label))
-            parts.append(_text(x + 9, label, _short(point.name), "point-name"))
+        near = next((names for at, height, names in clusters if abs(x - at) < 14 and abs(y - height) < 12), None)
+        if near is None:
+            clusters.append((x, y, [point.name]))
+        else:
+            near.append(point.name)
+    parts += _labels(clusters, bottom)
     parts.append(_text((left + right) / 2, bottom + 34, "products per byte of the busier stream", "axis", "middle"))
     parts.append(
         f'<text transform="translate(14 {(top + bottom) / 2:.0f}) rotate(-90)" class="axis" text-anchor="middle">'
         "products per cycle</text>"
     )
     return _svg(bottom + 44, parts, title)
+
+
+def _labels(clusters: Sequence[tuple[float, float, list[str]]], bottom: float) -> list[str]:
+    """A name under each cluster of points, a little lower where another stands; the pointer tells the others."""
+    parts, taken = [], list[tuple[float, float, float]]()
+    for x, y, names in clusters:
+        text = _short(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        start, end = x - 4, x - 4 + _CHARACTER * len(text)
+        label = y + 17
+        for _ in range(5):
+            if all(abs(label - other) >= 12 or end < first or start > last for first, last, other in taken):
+                break
+            label += 12
+        else:
+            continue
+        if label < bottom - 2:
+            taken.append((start, end, label))
+            parts.append(_text(start, label, text, "point-name"))
+    return parts
 
 
 def _decades(low: float, high: float) -> tuple[int, int]:
