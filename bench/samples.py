@@ -21,11 +21,14 @@ def machine(
     output: str | None = None,
     mask: bool = False,
     stream_bits: int = 64,
+    residual: bool = False,
+    max_pool: bool = False,
     **memory: int,
 ) -> Config:
     """A configuration in one line."""
     array = {"rows": rows, "cols": cols, "activation": activation, "output": output or activation}
     array |= {"weight_bits": bits, "max_k": max_k, "accumulator": accumulator, "mask": mask}
+    array |= {"residual": residual, "max_pool": max_pool}
     return from_dict({"array": array, "memory": memory, "interface": {"stream_bits": stream_bits}})
 
 
@@ -70,6 +73,17 @@ MEMORIES = (
 """(words, bits)."""
 
 
+def lanes() -> Iterator[Config]:
+    """Machines whose lanes add residuals, one of each activation format."""
+    yield machine(4, 4, "fp16", 3, "aligned", residual=True)
+    yield machine(4, 4, "int8", 2, "aligned", residual=True, output="fp32")
+    yield machine(4, 4, "fp8_e4m3", 3, "banked", residual=True, output="fp16", max_k=1024)
+    yield machine(4, 4, "bf16", 3, "banked", residual=True)
+    yield machine(4, 4, "int16", 4, "aligned", residual=True, output="int8")
+    yield machine(4, 4, "fp8_e5m2", 2, "aligned", residual=True, max_k=64)
+    yield machine(4, 4, "fp32", 3, "banked", residual=True)
+
+
 def cores() -> Iterator[Config]:
     """Machines of which everything but the units and memories is measured."""
     yield machine(1, 1, "int8", 2, "aligned")
@@ -85,6 +99,10 @@ def cores() -> Iterator[Config]:
     yield machine(5, 3, "fp8_e5m2", 2, "banked", stream_bits=128, activation_words=4096)
     yield machine(4, 4, "fp16", 3, "aligned", max_k=64)
     yield machine(8, 8, "fp8_e4m3", 3, "aligned", mask=True)
+    yield machine(4, 4, "int8", 3, "aligned", residual=True)
+    yield machine(3, 5, "fp8_e4m3", 3, "banked", max_pool=True)
+    yield machine(8, 8, "int8", 2, "aligned", residual=True, max_pool=True, activation_pages=4)
+    yield machine(2, 4, "fp16", 3, "aligned", activation_pages=16)
 
 
 def wholes() -> Iterator[Config]:
@@ -98,3 +116,4 @@ def wholes() -> Iterator[Config]:
     yield machine(2, 4, "fp32", 2, "banked", max_k=600, stream_bits=128)
     yield machine(4, 6, "fp8_e5m2", 4, "banked", output="fp16", max_k=77, weight_words=4096)
     yield machine(8, 8, "int8", 2, "aligned", max_k=300)
+    yield machine(4, 4, "int8", 3, "aligned", residual=True, max_pool=True, activation_pages=4, output="int16")

@@ -27,7 +27,7 @@ LUT_MEMORY = (16, 4)
 BLOCK_TABLE = 8
 """A column's table with this many inputs or more lies in a block memory."""
 LANE_MULTIPLIERS = 4
-"""MULT18X18D of the binary32 product."""
+"""MULT18X18D of the binary32 product; a residual's takes as many or fewer (`Table.residual_multipliers`)."""
 
 Features = Mapping[str, float]
 
@@ -193,6 +193,8 @@ def _lane(config: Config) -> Features:
         "out bits": out.precision,
         "in bits": act.precision,
         "one destination": out.name == act.name,
+        "residual": config.residual,
+        "residual bits": act.precision if config.residual else 0,
     }
 
 
@@ -215,6 +217,10 @@ def _core(config: Config) -> Features:
         "fifo": fifo,
         "stream": config.stream_bits,
         "words": config.weight_word_bits + config.parameter_word_bits + config.activation_word_bits,
+        "residual": config.residual,
+        "residual rows": rows * lanes * bits if config.residual else 0,
+        "maximum": rows * bits if config.max_pool else 0,
+        "pages": config.activation_pages - 2,
     }
 
 
@@ -259,12 +265,15 @@ class Table:
         As of `Area`.
     most : mapping
         The largest value that the calibration saw of each dimension in `DIMENSIONS`.
+    residual_multipliers : mapping
+        Activation format -> MULT18X18D of a lane's product with a residual of that format.
     """
 
     coefficients: Mapping[str, Mapping[str, Features]]
     error_percent: float
     tool: str
     most: Mapping[str, int]
+    residual_multipliers: Mapping[str, int]
 
 
 DIMENSIONS = ("rows", "cols", "max_k")
@@ -275,7 +284,8 @@ def table() -> Table:
     """The fitted table; `InputError` when the installation lacks it."""
     try:
         found = json.loads(read_text(TABLE, "area table"))
-        return Table(found["coefficients"], found["error_percent"], found["tool"], found["most"])
+        names = ("coefficients", "error_percent", "tool", "most", "residual_multipliers")
+        return Table(*(found[name] for name in names))
     except (ValueError, KeyError) as error:
         raise InputError(f"the area table must be whole, and {TABLE.name} is not ({error})") from None
 
@@ -307,13 +317,14 @@ def estimate(config: Config, by: Table | None = None) -> Area:
         return Part(name, count, lut, ff, block_memories(words, bits))
 
     rows, cols, bits = config.rows, config.cols, config.activation.bits
+    multipliers = LANE_MULTIPLIERS + (by.residual_multipliers[config.activation.name] if config.residual else 0)
     parts = (
         part("processing elements", rows * cols, "pe"),
         Part("row feeds", rows, (rows - 1) * bits + 1, rows * bits),
         part("row edges", rows, "edge"),
         part("columns", cols, "column", ram=_table_memories(config)),
-        part("lanes", config.lanes, "lane", dsp=LANE_MULTIPLIERS),
-        memory("activation banks", rows, config.activation_words, bits),
+        part("lanes", config.lanes, "lane", dsp=multipliers),
+        memory("activation banks", rows * (2 if config.residual else 1), config.activation_words, bits),
         memory("weight memory", 1, config.weight_words, config.weight_word_bits),
         memory("parameter memory", 1, config.parameter_words, config.parameter_word_bits),
         part("control, streams, read-out", 1, "core"),
@@ -349,9 +360,6 @@ def _beyond(config: Config, by: Table) -> tuple[str, ...]:
         for name in DIMENSIONS
         if getattr(config, name) > by.most[name]
     ]
-    found += [f"array.{name}" for name in ("residual", "max_pool") if getattr(config, name)]
-    if config.activation_pages > 2:
-        found.append(f"memory.activation_pages = {config.activation_pages}")
     return tuple(found)
 
 

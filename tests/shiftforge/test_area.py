@@ -61,6 +61,16 @@ def test_totals_are_the_sum_of_the_parts() -> None:
     assert found.ram == sum(part.count * part.ram for part in found.parts) == 3 + 1 + 2
 
 
+@pytest.mark.parametrize(("activation", "multipliers"), [("int8", 2), ("fp16", 4)])
+def test_residuals_take_a_second_copy_of_the_memory_and_multipliers(activation, multipliers) -> None:
+    plain, adds = (
+        area.estimate(machine(4, 4, activation, 3, "aligned", residual=residual)) for residual in (False, True)
+    )
+    assert adds.ram - plain.ram == 4
+    assert adds.dsp - plain.dsp == multipliers
+    assert 500 < adds.lut - plain.lut < 3000
+
+
 def test_what_the_calibration_has_not_seen_is_told() -> None:
     config = replace(machine(32, 4, "int8", 2, "aligned", max_k=20000))
     assert area.estimate(config).beyond == ("array.rows = 32 (at most 16)", "array.max_k = 20000 (at most 9000)")
