@@ -6,7 +6,7 @@ import cocotb
 import numpy as np
 
 from golden.decoder import Layer
-from golden.schedule import BankedEngine, tile_latency
+from golden.engine import BankedEngine, tile_latency
 from shiftforge import timing
 from shiftforge.banks import Banks
 from shiftforge.config import Config, ceil_div

@@ -8,7 +8,8 @@ import pytest
 from golden.cycles import predict
 from golden.decoder import Layer
 from golden.emulator import EmulatorTransport
-from golden.schedule import Output, run_layer, tile_latency
+from golden.engine import tile_latency
+from golden.schedule import Output, run_layer
 from shiftforge import timing
 from shiftforge.banks import Banks
 from shiftforge.config import Config, ceil_div, from_dict
