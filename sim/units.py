@@ -57,12 +57,18 @@ def _config(
     *,
     smallest: bool = False,
     accumulator: str = "aligned",
+    pages: int = 2,
+    residual: bool = False,
+    max_pool: bool = False,
 ) -> Config:
-    """`smallest`: memories of 64 words, or of a bit more where they must."""
+    """`smallest`: memories of two pages of 32 words, or of a bit more where they must."""
     array = {"rows": rows, "cols": cols, "activation": activation, "output": output, "weight_bits": weight_bits}
     array["accumulator"] = accumulator
     memory = dict.fromkeys(("activation_words", "weight_words", "parameter_words"), 64) if smallest else {}
-    return from_dict({"array": {**array, "max_k": max_k}, "memory": memory})
+    if smallest:
+        memory["activation_words"] = 32 * pages
+    options = {"residual": residual, "max_pool": max_pool}
+    return from_dict({"array": {**array, "max_k": max_k, **options}, "memory": {**memory, "activation_pages": pages}})
 
 
 def _write(folder: Path, name: str, unit: object) -> Path:
@@ -228,10 +234,17 @@ UNITS = MappingProxyType(
                 _single("hw.engine", "Engine"),
             ),
             Unit(
+                "pool_engine",
+                "the same with maxima in between, in pages of four",
+                "sim.benches.engine",
+                _config(3, 5, "int8", "int8", 3, 60, max_pool=True, pages=4),
+                _single("hw.engine", "Engine"),
+            ),
+            Unit(
                 "banked_engine",
                 "every read, product and drain slot of random products and convolutions, resets in between, 3x5",
                 "sim.benches.banked_engine",
-                _config(3, 5, "bf16", "bf16", 3, 60),
+                _config(3, 5, "bf16", "bf16", 3, 60, accumulator="banked"),
                 _single("hw.engine", "Engine"),
             ),
             Unit(
@@ -256,6 +269,27 @@ UNITS = MappingProxyType(
                 _single("hw.drain", "Writer"),
             ),
             Unit(
+                "residual",
+                "every residual's element of random layers, in pages of four, 9x15 with 4 lanes",
+                "sim.benches.residual",
+                _config(9, 15, "int8", "int8", 3, residual=True, pages=4),
+                _single("hw.residual", "Residual"),
+            ),
+            Unit(
+                "pool",
+                "every maximum of random windows, 3 rows of fp16",
+                "sim.benches.pool",
+                _config(3, 2, "fp16", "fp16", 3, max_pool=True),
+                _single("hw.pool", "Pool"),
+            ),
+            Unit(
+                "residual_memories",
+                "both copies of the activation memory, bank by bank, 3 rows",
+                "sim.benches.memories",
+                _config(3, 5, "int8", "int8", 3, residual=True),
+                _memories,
+            ),
+            Unit(
                 "memories",
                 "activation memory, bank by bank, 3 rows",
                 "sim.benches.memories",
@@ -277,6 +311,13 @@ UNITS = MappingProxyType(
                 _single("hw.decoder", "Decoder"),
             ),
             Unit(
+                "options_decoder",
+                "the same with eight pages, residuals and maxima, words that wait",
+                "sim.benches.decoder",
+                _config(3, 5, "int8", "int16", 3, 7, smallest=True, pages=8, residual=True, max_pool=True),
+                _single("hw.decoder", "Decoder"),
+            ),
+            Unit(
                 "emitter",
                 "random RESULT and STATUS_REPLY packets under back-pressure, 9x15 with 4 lanes of a byte",
                 "sim.benches.emitter",
@@ -295,6 +336,14 @@ UNITS = MappingProxyType(
                 "round, scale, bias, activation, round: codes and flags",
                 "sim.benches.lane",
                 _config(4, 4, "fp16", "fp16", 3, 300),
+                _lane,
+                {"batches": 60, "size": 160},
+            ),
+            Unit(
+                "residual_lane",
+                "the same with a residual before the activation",
+                "sim.benches.lane",
+                _config(4, 4, "fp16", "fp16", 3, 300, residual=True),
                 _lane,
                 {"batches": 60, "size": 160},
             ),

@@ -77,8 +77,8 @@ class Device:
 
     def product(self, now: int, slot: Slot) -> Values:
         """Issue a product."""
-        expected = issued(slot) | {"token": 1 | self.tile_set << 2 | self.bank << 3}
-        if slot.token & 4:
+        expected = issued(slot, self.config) | {"token": 1 | self.tile_set << 2 | self.bank << 3}
+        if not slot.token & 4:  # `more`
             self.ends.append(now)
             self.tile_set ^= 1
         return expected

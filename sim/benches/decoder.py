@@ -18,6 +18,7 @@ from shiftforge.packets import (
     HEADER_BYTES,
     LAYER_FIELDS,
     MAGIC,
+    MAX_POOL_WORDS,
     Header,
     HeaderFlag,
     MemoryPort,
@@ -67,18 +68,33 @@ class Packets:
             "weight_address": (config.weight_words - 1, config.weight_words),
             "parameter_address": (config.parameter_words - 1, config.parameter_words),
         }
+        if config.residual:
+            ends |= {
+                "residual_bank": (config.rows - 1, config.rows),
+                "residual_address": (config.activation_words - 1, config.activation_words),
+            }
         clamp = {"post": 1, "act_kind": ACTIVATION_KINDS.index("clamp")}
         self.all_ends: list[Layer] = [{name: value} for name, values in ends.items() for value in values]
         self.all_ends += [{**clamp, "clamp_lo": low, "clamp_hi": high} for low, high in CLAMPS]
+        if config.residual:
+            self.all_ends += [{"residual": 1, "post": post} for post in (0, 1)]
+        if config.max_pool:
+            alone = {**dict.fromkeys(("to_stream", "post", "residual", "output_bank"), 0), "k_tail": config.rows}
+            alone |= {"pool_kind": 1, "output_address": config.activation_page}
+            self.all_ends += [alone, *({**alone, "k_words": k} for k in (0, MAX_POOL_WORDS, MAX_POOL_WORDS + 1))]
+            self.all_ends += [{**alone, name: 1} for name in ("to_stream", "post", "output_bank", "k_tail")]
+            if config.residual:
+                self.all_ends.append({**alone, "post": 1, "residual": 1, "residual_address": 0})
         self.ends = cycle(self.all_ends)
 
-    def memory(self, port: MemoryPort, half: int) -> bytes:
-        """Words somewhere in a half, up to its last one half of the time."""
+    def memory(self, port: MemoryPort, page: int | None = None) -> bytes:
+        """Words somewhere in a page, any one unless told, up to its last one half of the time."""
         rng = self.rng
+        page = int(rng.integers(port.pages)) if page is None else page
         count = int(rng.choice([1, 2, 3, port.page // 2, port.page]))
         most = port.page - count
         offset = most if chance(rng, 0.5) else int(rng.integers(0, most + 1))
-        return self.packet(port.opcode, rng.bytes(count * port.stride_bits // 8), half * port.page + offset)
+        return self.packet(port.opcode, rng.bytes(count * port.stride_bits // 8), page * port.page + offset)
 
     def packet(self, opcode: int, payload: bytes, address: int = 0, flags: int = 0) -> bytes:
         header = Header(opcode, bits(self.rng, 16), address, len(payload), flags)
@@ -89,8 +105,10 @@ class Packets:
         config, rng = self.config, self.rng
         layer = random_layer(rng, config)
         layer |= {"post": chance(rng, 0.5), "act_kind": int(rng.integers(len(ACTIVATION_KINDS)))}
-        half = config.activation_page
-        layer["output_address"] = (layer["input_address"] ^ half) if chance(rng, 0.9) else layer["output_address"]
+        page = config.activation_page
+        layer["output_address"] = (layer["input_address"] ^ page) if chance(rng, 0.9) else layer["output_address"]
+        if config.residual and chance(rng, 0.5):
+            layer |= {"residual": 1, "post": 1}
         if layer["k_words"] == config.max_k_words and chance(rng, 0.7):
             layer["k_tail"] = config.max_k - (config.max_k_words - 1) * config.rows
         layer["clamp_lo"], layer["clamp_hi"] = 0xBF80_0000, 0x3F80_0000
@@ -111,14 +129,14 @@ class Packets:
     def sequences(self) -> list[bytes]:
         """What chance brings together too seldom.
 
-        Words for the half that a running layer writes; a bad packet while it does, then a layer that reads that half; a layer for
+        Words for the page that a running layer writes; a bad packet while it does, then a layer that reads that page; a layer for
         which one of its three operands is missing; a request that goes on past its header.
         """
         weights, parameters, activations = (self.memory(port, 0) for port in self.ports)
-        half = self.ports[2].page
+        page = self.ports[2].page
         plain = {**dict.fromkeys(("pixels", "k_words", "k_tail", "n_tiles", "n_tail"), 1), "post": 1}
-        writes = self.packet(Opcode.LAYER, encode_layer({**plain, "output_address": half}))
-        reads = self.packet(Opcode.LAYER, encode_layer({**plain, "input_address": half, "to_stream": 1}))
+        writes = self.packet(Opcode.LAYER, encode_layer({**plain, "output_address": page}))
+        reads = self.packet(Opcode.LAYER, encode_layer({**plain, "input_address": page, "to_stream": 1}))
         configuration = self.packet(Opcode.CONFIG, self.config.hash.to_bytes(4, "little"))
         bad = self.packet(Opcode.RESULT, b"")
         return [
@@ -129,7 +147,7 @@ class Packets:
         ]
 
     def useful(self, golden: Golden) -> bytes:
-        """What brings the next layer nearer, or a layer that can run, or something for a half in use."""
+        """What brings the next layer nearer, or a layer that can run, or something for a page in use."""
         rng = self.rng
         if not golden.configured and chance(rng, 0.3):
             return self.packet(Opcode.LAYER, encode_layer(self.layer()))
@@ -141,20 +159,22 @@ class Packets:
             return self.packet(Opcode.STATUS, b"", flags=chance(rng, 0.5) * HeaderFlag.CLEAR)
         missing = [port for port in self.ports if not any(golden.committed[port.opcode])]
         if missing and chance(rng, 0.9):
-            return self.memory(missing[int(rng.integers(len(missing)))], chance(rng, 0.5))
+            return self.memory(missing[int(rng.integers(len(missing)))])
         if choice < 0.45:
-            return self.memory(self.ports[int(rng.integers(3))], chance(rng, 0.5))
+            return self.memory(self.ports[int(rng.integers(3))])
         layer = self.layer()
-        half = self.ports[2].page
-        in_place = layer["input_address"] // half == layer["output_address"] // half  # wrong, if it stays on chip
-        if chance(rng, 0.8):  # operands from halves that are committed
-            for name, port in zip(("weight_address", "parameter_address", "input_address"), self.ports, strict=True):
+        page, pages = self.ports[2].page, self.ports[2].pages
+        in_place = layer["input_address"] // page == layer["output_address"] // page  # wrong, if it stays on chip
+        if chance(rng, 0.8):  # operands from pages that are committed
+            operands = ("weight_address", "parameter_address", "input_address", "residual_address")
+            for name, port in zip(operands, (*self.ports, self.ports[2]), strict=True):
                 committed = golden.committed[port.opcode]
-                if layer[name] < port.words and not committed[layer[name] // port.page] and any(committed):
-                    layer[name] ^= port.page
-            if not layer["to_stream"] and max(layer["input_address"], layer["output_address"]) < 2 * half:
-                upper = (layer["input_address"] < half) != in_place
-                layer["output_address"] = layer["output_address"] % half + half * upper
+                if name in layer and layer[name] < port.words and not committed[layer[name] // port.page]:
+                    there = [i for i, good in enumerate(committed) if good]
+                    layer[name] = layer[name] % port.page + port.page * int(rng.choice(there or [0]))
+            if not layer["to_stream"] and max(layer["input_address"], layer["output_address"]) < page * pages:
+                other = (layer["input_address"] // page + int(rng.integers(1, pages)) * (not in_place)) % pages
+                layer["output_address"] = layer["output_address"] % page + page * other
         return self.packet(Opcode.LAYER, encode_layer(layer))
 
     def broken(self, data: bytes) -> tuple[bytes, int | None]:
@@ -221,12 +241,13 @@ def events(config: Config, outcome: Outcome) -> Iterator[Event]:
 
 
 def in_use(config: Config, layer: Layer) -> set[tuple[str, int]]:
-    """Memory halves that a running layer uses."""
+    """Memory pages that a running layer uses."""
     weights, parameters, activations = memory_ports(config)
-    used = {
-        ("weight", layer["weight_address"] // weights.page),
-        ("activation", layer["input_address"] // activations.page),
-    }
+    used = {("activation", layer["input_address"] // activations.page)}
+    if not layer["pool_kind"]:
+        used.add(("weight", layer["weight_address"] // weights.page))
+    if layer["residual"]:
+        used.add(("activation", layer["residual_address"] // activations.page))
     if layer["post"]:
         used.add(("parameter", layer["parameter_address"] // parameters.page))
     if not layer["to_stream"]:
@@ -236,11 +257,14 @@ def in_use(config: Config, layer: Layer) -> set[tuple[str, int]]:
 
 @cocotb.test()
 async def every_packet(dut) -> None:
-    """Events in order; nothing into a half in use, but into the other while a layer runs; enable holds back headers alone."""
+    """Events in order; nothing into a page in use, but into others while a layer runs; enable holds back headers alone."""
     config, rng = bench_setup()
     maker, golden = Packets(config, rng), Golden(config)
     beat_bytes = config.stream_bits // 8
-    halves = {name: port.page for name, port in zip(NAMES, memory_ports(config), strict=True)}
+    page_words = {name: port.page for name, port in zip(NAMES, memory_ports(config), strict=True)}
+    may_hold = config.activation_pages > 2
+    if may_hold:
+        dut.hold.value = 0
     beats: list[tuple[int, int, int, bool]] = []  # data, keep, last, first
     expected: list[Event] = []
     layers: list[Layer] = []
@@ -296,6 +320,8 @@ async def every_packet(dut) -> None:
             "status_done": int(status_left == 1),
             "idle": int(running is None and not status_left and not busy_output),
         }
+        if may_hold:
+            values["hold"] = chance(rng, 0.3)
         if offered:
             values |= dict(zip(("s_axis_tdata", "s_axis_tkeep", "s_axis_tlast"), beats[position][:3], strict=True))
         for name, value in values.items():
@@ -308,11 +334,12 @@ async def every_packet(dut) -> None:
         counted += now["stall"]
         for name in NAMES:
             if now[f"{name}_write"]:
+                assert name != "activation" or not values.get("hold"), "a word must wait while the layer writes"
                 address = int(dut.write_address.value)
                 seen.append(("write", name, address, int(getattr(dut, f"{name}_data").value)))
                 if running is not None:
                     used = in_use(config, running)
-                    assert (name, address // halves[name]) not in used, (
+                    assert (name, address // page_words[name]) not in used, (
                         f"{name} word {address} must not be written in use"
                     )
                     in_parallel += 1
@@ -359,7 +386,5 @@ async def every_packet(dut) -> None:
     kinds = {event[1] for event in expected if event[0] == "error"}
     missing = [error.name for error in Error if int(error) not in kinds]
     assert not missing, f"the packets must show every error, also {', '.join(map(str, missing))}"
-    assert in_parallel > 0, (
-        f"the machine must load one half while a layer uses the other, not write {in_parallel} words"
-    )
+    assert in_parallel > 0, f"the machine must load pages while a layer uses others, not write {in_parallel} words"
     assert started > 20, f"the packets must start layers, not only {started}"

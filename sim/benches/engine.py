@@ -8,6 +8,7 @@ import numpy as np
 
 from shiftforge.config import Config, ceil_div
 from shiftforge.geometry import Geometry
+from shiftforge.packets import MAX_POOL_WORDS
 from sim.benches.lockstep import Layer, Script, Values, bench_setup, chance, pack_layer, play, random_layer
 from sim.stimulus import random_geometry
 
@@ -17,14 +18,18 @@ BUFFERS = 2
 
 @dataclass(frozen=True)
 class Slot:
-    """What the engine issues in one cycle; `address` is None where it reads for no pixel, `gate` needs a free buffer."""
+    """What the engine issues in one cycle; `address` is None where it reads for no pixel, `gate` needs a free buffer.
+
+    `reading` is of `hw.pool.READING`, None where nothing is known of it; a maximum (`weight_address` None) issues no products.
+    """
 
     address: int | None
-    weight_address: int
+    weight_address: int | None
     token: int
     load: bool
     tail: bool
     gate: bool
+    reading: int | None
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,14 @@ class Image:
     tap_words: int
     terms: int
 
-    def read(self, half: int, pixel: int, block: int) -> tuple[int | None, bool]:
+    def read(self, page: int, pixel: int, block: int) -> tuple[int | None, bool]:
         """The word that an output pixel reads in a block (None where it lies outside), and whether it is its tap's last."""
         g = self.geometry
         tap, word = divmod(block % (g.taps * self.tap_words), self.tap_words)
         x = pixel % g.output_width * g.stride_x + tap % g.kernel_w * g.dilation_x - g.pad_left
         y = pixel // g.output_width * g.stride_y + tap // g.kernel_w * g.dilation_y - g.pad_top
         inside = 0 <= x < g.width and 0 <= y < g.height
-        at = (self.address + (y * g.width + x) * self.pixel_words + word) % half
+        at = (self.address + (y * g.width + x) * self.pixel_words + word) % page
         return (at if inside else None), word == self.tap_words - 1
 
 
@@ -59,8 +64,8 @@ def random_image(rng: np.random.Generator, config: Config) -> Image:
 
 def layer_slots(config: Config, layer: Layer, image: Image | None) -> Iterator[Slot]:
     """Every slot in order: channel tile, pixel tile, block, pixel of the tile. Without an image the layer is a matrix product."""
-    rows, words = config.rows, layer["k_words"]
-    half = config.activation_page
+    rows, words, page = config.rows, layer["k_words"], config.activation_page
+    maximum = bool(layer.get("pool_kind"))
     for tile in range(layer["n_tiles"]):
         for first in range(0, ceil_div(layer["pixels"], rows) * rows, rows):
             for block in range(words):
@@ -71,25 +76,34 @@ def layer_slots(config: Config, layer: Layer, image: Image | None) -> Iterator[S
                     address: int | None = layer["input_address"] + pixel * layer["input_stride"] + block
                     tail = at_last
                     if image is not None:
-                        address, tail = image.read(half, pixel, block)
-                    if address is not None:  # within the half that the layer starts in
-                        address = layer["input_address"] // half * half + address % half
+                        address, tail = image.read(page, pixel, block)
+                    outside, valid = address is None, pixel < layer["pixels"]
+                    if address is not None:  # within the page that the layer starts in
+                        address = layer["input_address"] // page * page + (address + tile * maximum) % page
+                    weights = (layer["weight_address"] + tile * words * rows + k) % config.weight_words
                     token = 1 | (k == 0) << 1 | (k < words * rows - 1) << 2
+                    pass_end = at_last and j == rows - 1 and pixel + 1 >= layer["pixels"]
+                    layer_end = pass_end and tile == layer["n_tiles"] - 1
+                    ends = maximum * ((at_last and valid) << 2 | pass_end << 3 | layer_end << 4)
                     yield Slot(
-                        address=address if pixel < layer["pixels"] else None,
-                        weight_address=(layer["weight_address"] + tile * words * rows + k) % config.weight_words,
-                        token=token,
+                        address=address if valid else None,
+                        weight_address=None if maximum else weights,
+                        token=4 if maximum else token,
                         load=j == 0,
                         tail=tail,
-                        gate=at_last and j == 0,
+                        gate=at_last and j == 0 and not maximum,
+                        reading=(block == 0) | outside << 1 | ends if valid or image is None else None,
                     )
 
 
-def issued(slot: Slot) -> Values:
+def issued(slot: Slot, config: Config) -> Values:
     """What is seen in the cycle in which that slot is issued."""
-    expected = {"slot": 1, "zero": int(slot.address is None), "weight_address": slot.weight_address}
-    expected |= {"token": slot.token, "load": int(slot.load), "tail": int(slot.tail)}
-    return expected if slot.address is None else {**expected, "address": slot.address}
+    expected = {"zero": int(slot.address is None), "token": slot.token, "load": int(slot.load), "tail": int(slot.tail)}
+    expected["slot"] = int(slot.weight_address is not None)
+    known = {"weight_address": slot.weight_address, "address": slot.address}
+    if config.max_pool:
+        known["reading"] = slot.reading
+    return expected | {name: value for name, value in known.items() if value is not None}
 
 
 @cocotb.test()
@@ -106,6 +120,10 @@ async def every_slot(dut) -> None:
             layer |= g.descriptor(
                 image.address, config.activation_page, image.pixel_words, image.tap_words, image.terms
             )
+        if config.max_pool and number % 3 == 0:
+            layer["pool_kind"] = 1
+            if number == 6:
+                layer |= {"k_words": MAX_POOL_WORDS, "n_tiles": 2}
         slots = list(layer_slots(config, layer, image))
         script.cycle({"layer": pack_layer(config, layer), "start": 0, "tile_drained": 0}, {"load": 0, "stall": 0})
         script.cycle({}, {"load": 0, "stall": 0})
@@ -121,7 +139,7 @@ async def every_slot(dut) -> None:
                 stalls += 1
                 script.cycle(given, {"load": 0, "stall": 1})
             else:
-                script.cycle(given, {"stall": 0, **issued(slots[position])})
+                script.cycle(given, {"stall": 0, **issued(slots[position], config)})
                 taken += slots[position].gate
                 position += 1
             taken -= drained

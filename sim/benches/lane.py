@@ -40,6 +40,10 @@ class Batch:
     saturate: bool
     to_activation: bool
     activation: Activation
+    residual: npt.NDArray[np.uint32]
+    """Codes of the activation format; they count with `add_residual` alone."""
+    residual_scale: int
+    add_residual: bool
 
     def destination(self, config: Config) -> Format:
         return config.activation if self.to_activation else config.output
@@ -68,6 +72,9 @@ class Batch:
                 activation=self.activation,
                 output=to,
                 overflow=overflow,
+                residual=self.residual[part] if self.add_residual else None,
+                residual_format=config.activation,
+                residual_scale=float(np.array(self.residual_scale, np.uint32).view(np.float32)),
             )
         return codes.astype(np.uint32), flags
 
@@ -153,6 +160,7 @@ def make_batch(rng: np.random.Generator, config: Config, size: int) -> Batch:
     near ^= rng.integers(0, 2, size) << 31
     cancel = product.astype(np.int64) + rng.integers(-2, 3, size) ^ (1 << 31)
     choice = rng.integers(0, 4, size)
+    residual, residual_scale, add_residual = _residual(rng, config, size) if config.residual else _NO_RESIDUAL
     bias = np.choose(choice, (_patterns(rng, size, 0, 254).astype(np.int64), np.zeros(size, np.int64), near, cancel))
     return Batch(
         sums=sums,
@@ -164,7 +172,27 @@ def make_batch(rng: np.random.Generator, config: Config, size: int) -> Batch:
         saturate=bool(rng.integers(0, 2)),
         to_activation=to_activation,
         activation=_activation(rng),
+        residual=residual,
+        residual_scale=residual_scale,
+        add_residual=add_residual,
     )
+
+
+_NO_RESIDUAL = (np.zeros(0, np.uint32), 0, False)
+
+
+def _residual(rng: np.random.Generator, config: Config, size: int) -> tuple[npt.NDArray[np.uint32], int, bool]:
+    """Codes of any kind, many subnormal or special, a factor of about 1 or of any size, and whether they count."""
+    fmt = config.activation
+    codes = rng.integers(0, 1 << fmt.bits, size).astype(np.uint32)
+    ends = [0, fmt.sign_bit, 1, fmt.sign_bit | 1, fmt.lowest, fmt.max_finite, (1 << fmt.fraction_bits) - 1]
+    if fmt.is_float:
+        ends += [fmt.nan, fmt.sign_bit | fmt.nan]
+        small = codes & np.uint32(fmt.sign_bit | ((1 << fmt.fraction_bits) - 1))
+        codes = np.where(rng.random(size) < 0.2, small, codes).astype(np.uint32)
+    codes = np.where(rng.random(size) < 0.1, rng.choice(np.array(ends, np.uint32), size), codes).astype(np.uint32)
+    low, high = (120, 133) if rng.random() < 0.7 else (0, 254)
+    return codes, int(_patterns(rng, 1, low, high)[0]), bool(rng.random() < 0.8)
 
 
 async def _stream(dut, config: Config, batch: Batch) -> npt.NDArray[np.uint32]:
@@ -178,6 +206,10 @@ async def _stream(dut, config: Config, batch: Batch) -> npt.NDArray[np.uint32]:
     dut.act_shift.value = batch.activation.shift
     dut.clamp_lo.value = batch.activation.lo
     dut.clamp_hi.value = batch.activation.hi
+    if config.residual:
+        dut.residual_scale.value = batch.residual_scale
+        dut.add_residual.value = batch.add_residual
+    residual, residual_offset = batch.residual.tolist(), timing.lane_residual(config) if config.residual else 0
     # The exponent's constant part has a register of its own: constants precede the first sum by a cycle.
     await FallingEdge(dut.clk)
     has_flags = config.activation.flag_bits > 0
@@ -194,6 +226,11 @@ async def _stream(dut, config: Config, batch: Batch) -> npt.NDArray[np.uint32]:
             dut.bias.value = bias[cycle - offset]
         elif cycle - offset == size:  # a lane that samples them late would see the last ones twice
             dut.scale.value = dut.bias.value = 0x7FC0_0000
+        if (
+            config.residual and 0 <= cycle - residual_offset <= size
+        ):  # a lane that samples them late would see the last twice
+            last = cycle - residual_offset == size
+            dut.residual.value = config.activation.lowest if last else residual[cycle - residual_offset]
         if cycle >= latency:
             found[cycle - latency] = [int(port.value) for port in outputs]
         await FallingEdge(dut.clk)
@@ -221,6 +258,7 @@ async def equals_the_golden_model(dut) -> None:
                 f"sum {batch.sums[i]}, seen {batch.seen[i]}, scale {batch.scale[i]:#x}, bias {batch.bias[i]:#x}, "
                 f"{batch.exponent_bias=}, {batch.post=}, {batch.saturate=}, to {batch.destination(config).name}, "
                 f"{batch.activation}"
+                + (f", residual {batch.residual[i]:#x} * {batch.residual_scale:#x}" if batch.add_residual else "")
             )
         parts = [slice(i, i + 1) for i in range(FLAGS_CHECKED_ONE_BY_ONE)] + [slice(FLAGS_CHECKED_ONE_BY_ONE, None)]
         for part in parts:

@@ -130,6 +130,15 @@ def random_layer(rng: np.random.Generator, config: Config) -> Layer:
         "output_bank": _near(rng, 0, config.rows - 1),
         "weight_address": int(rng.integers(config.weight_words)),
         "parameter_address": int(rng.integers(config.parameter_words)),
+        **(_random_residual(rng, config) if config.residual else {}),
+    }
+
+
+def _random_residual(rng: np.random.Generator, config: Config) -> Layer:
+    return {
+        "residual_address": int(rng.integers(config.activation_words)),
+        "residual_stride": int(rng.integers(0, 1 << int(rng.integers(1, 16)))),
+        "residual_bank": _near(rng, 0, config.rows - 1),
     }
 
 

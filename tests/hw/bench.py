@@ -18,6 +18,9 @@ def a_config(
     words: int = 0,
     mask: bool = False,
     accumulator: str = "",
+    pages: int = 2,
+    residual: bool = False,
+    max_pool: bool = False,
 ) -> Config:
     """A configuration; `words` is the depth of all memories, 0 the default depths; without `accumulator` the format's default."""
     array: dict[str, object] = {
@@ -30,6 +33,8 @@ def a_config(
     memory = dict.fromkeys(("activation_words", "weight_words", "parameter_words"), words) if words else {}
     if accumulator:
         array["accumulator"] = accumulator
+    array |= {"residual": residual, "max_pool": max_pool}
+    memory["activation_pages"] = pages
     return from_dict(
         {"array": {**array, "max_k": max_k, "mask": mask}, "memory": memory, "interface": {"stream_bits": stream_bits}},
     )

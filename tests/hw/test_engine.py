@@ -22,3 +22,7 @@ def test_engine(tmp_path):
 )
 def test_engine_of_other_shapes(config, tmp_path):
     check("engine", tmp_path, config, seed=2)
+
+
+def test_banked_engine(tmp_path):
+    check("banked_engine", tmp_path)
