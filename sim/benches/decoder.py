@@ -144,7 +144,27 @@ class Packets:
             *(writes, bad, weights, parameters, reads),
             *(parameters, activations, writes, weights, activations, writes, weights, parameters, writes),
             self.packet(Opcode.STATUS, b"") + bytes(self.beat),
+            *(self._residuals(plain, bad) if self.config.residual else ()),
+            *(self._maxima(plain, bad) if self.config.max_pool else ()),
         ]
+
+    def _residuals(self, plain: Layer, bad: bytes) -> list[bytes]:
+        """A residual from a page of its own: not yet committed, committed, in use while a packet for it comes."""
+        weights, parameters, activations = (self.memory(port, 0) for port in self.ports)
+        last = self.ports[2].pages - 1
+        address = {"residual": 1, "residual_address": last * self.ports[2].page, "to_stream": 1}
+        adds = self.packet(Opcode.LAYER, encode_layer({**plain, **address}))
+        there = self.memory(self.ports[2], last)
+        configuration = self.packet(Opcode.CONFIG, self.config.hash.to_bytes(4, "little"))
+        loads = (weights, parameters, activations)
+        return [bad, configuration, *loads, adds, *loads, there, adds, there, adds]
+
+    def _maxima(self, plain: Layer, bad: bytes) -> list[bytes]:
+        """A maximum where no weights are committed, and of a page that is not."""
+        alone = {"post": 0, "k_tail": self.config.rows, "pool_kind": 1, "output_address": self.ports[2].page}
+        takes = self.packet(Opcode.LAYER, encode_layer({**plain, **alone}))
+        configuration = self.packet(Opcode.CONFIG, self.config.hash.to_bytes(4, "little"))
+        return [bad, configuration, takes, self.memory(self.ports[2], 0), takes]
 
     def useful(self, golden: Golden) -> bytes:
         """What brings the next layer nearer, or a layer that can run, or something for a page in use."""

@@ -6,6 +6,7 @@ from sim.proofs.binary32 import binary32_proofs
 from sim.proofs.element import element_proofs
 from sim.proofs.lane import lane_proofs
 from sim.proofs.miter import Proof
+from sim.proofs.options import option_proofs
 from sim.proofs.rounding import rounding_proofs
 from sim.proofs.second import second_proofs
 from sim.proofs.streams import stream_proofs
@@ -19,6 +20,7 @@ def proofs() -> list[Proof]:
         *rounding_proofs(),
         *binary32_proofs(),
         *lane_proofs(),
+        *option_proofs(),
         *stream_proofs(),
         *second_proofs(),
         *tech_proofs(),

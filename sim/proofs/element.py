@@ -25,10 +25,11 @@ def config_for(
     stream_bits: int = 64,
     *,
     mask: bool = False,
+    residual: bool = False,
 ) -> Config:
     """A 2x2 array of that kind; its size is nothing that these units see."""
     array: dict[str, object] = {"rows": 2, "cols": 2, "activation": activation, "output": output or activation}
-    array |= {"weight_bits": weight_bits, "max_k": max_k, "mask": mask}
+    array |= {"weight_bits": weight_bits, "max_k": max_k, "mask": mask, "residual": residual}
     return from_dict({"array": array, "interface": {"stream_bits": stream_bits}})
 
 

@@ -12,14 +12,16 @@ from sim.proofs.miter import Mutant, Pipeline, Proof, Script
 from sim.proofs.rounding import normalize_script
 from sim.proofs.spec import Exact, Result, claim_rounded
 
+_RESIDUAL = ("residual", "residual_scale", "add_residual")
 _POST_PROCESSING = ("scale", "bias", "post", "to_activation", "act_kind", "act_shift", "clamp_lo", "clamp_hi")
 
 
-def resolve_script(activation: str, output: str) -> Script:
+def resolve_script(activation: str, output: str, *, residual: bool = False) -> Script:
     """`Lane` without post-processing: sum, flags and exponent bias to the code and flags, in one rounding."""
-    config = config_for(activation, 3, output=output)
+    config = config_for(activation, 3, output=output, residual=residual)
     fmt = config.output
-    p = Pipeline(lambda: Lane(config), timing.lane(config), stable=("exponent_bias", "saturate"), zero=_POST_PROCESSING)
+    zero = (*_POST_PROCESSING, *(_RESIDUAL if residual else ()))
+    p = Pipeline(lambda: Lane(config), timing.lane(config), stable=("exponent_bias", "saturate"), zero=zero)
     total, bias = p.inputs["sum"], p.inputs["exponent_bias"]
     flags = p.inputs.get("flags", Const(0, 0))
     nan, positive, negative = (flags[i] if i < len(flags) else Const(0, 1) for i in range(3))
@@ -52,6 +54,9 @@ _LANE = "hw/lane.py"
 _RESOLVE = (
     Mutant(_LANE, "(config.activation.lsb_exponent + width - 1)", "(config.activation.lsb_exponent + width)"),
     Mutant(_LANE, "replicate(width)) + negative)[:width]", "replicate(width)))[:width]"),
+)
+_SHORT_WAY = Mutant(
+    _LANE, "timing.lane_parameters(config) - timing.ROUND", "timing.lane_parameters(config) - timing.FP32_ADD"
 )
 _RESOLVE_FLAGS = Mutant(_LANE, "nan | both, infinite, both & ~nan", "nan, infinite, both & ~nan")
 _ANY = "~value[max(0, len(value) - distance) :].any() & self"
@@ -92,4 +97,11 @@ def lane_proofs() -> list[Proof]:
                     fast=name == output == "fp8_e4m3",
                 )
             )
+        found.append(
+            Proof(
+                f"resolve {name} to {name}, on a machine with residuals",
+                lambda name=name: resolve_script(name, name, residual=True),
+                (*_RESOLVE, _SHORT_WAY),
+            )
+        )
     return found

@@ -206,7 +206,7 @@ FAULTS = (
     Fault("engine.py", "engine", "self.weight_address.eq(tile_weights)", "self.weight_address.eq(self.weight_address + 1)"),
     Fault("engine.py", "engine", "tile_weights.eq(self.weight_address + 1)", "tile_weights.eq(layer.weight_address)"),
     Fault("engine.py", "engine", "~(product & last_phase & last_block)", "~(product & first_phase & last_block)"),
-    Fault("engine.py", "engine", "~(product & last_phase & last_block)", "~(last_phase & last_block)"),
+    Fault("engine.py", "pool_engine", "~(product & last_phase & last_block)", "~(last_phase & last_block)"),
     Fault("engine.py", "engine", "self.token.first.eq(product & first_phase & (block == 0))", "self.token.first.eq(first_phase)"),
     Fault("engine.py", "engine", "last_tile.eq(tiles_left == 2)", "last_tile.eq(tiles_left == 1)"),
     # walk: groups of the last tile, ragged rows

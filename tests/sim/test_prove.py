@@ -97,6 +97,8 @@ def test_the_catalogue_covers_what_is_built():
         for w in WEIGHT_BITS
     }
     wanted |= {f"{unit} {name} w2" for unit in ("banked edge", "banked slots") for name in BANKED_FORMATS}
+    wanted |= {f"{what} {name}{to}" for what, to in (("widen", " to fp32"), ("maximum of", "")) for name in FORMATS}
+    wanted |= {"fp32 add: -0 changes nothing", "resolve fp16 to fp16, on a machine with residuals"}
     wanted |= {"banked column fp8_e4m3 w2, 1 row", "banked column fp16 w3, 2 rows"}
     assert wanted <= set(names)
 
