@@ -15,8 +15,9 @@ from tests.sw_driver.networks import config_of
 from tests.sw_driver.test_dags import check
 
 
-def machine(rows: int, cols: int, **more: int) -> Config:
-    return config_of(rows, cols, max_k=700, residual=True, mask=True, activation_pages=4, **more)
+def machine(rows: int, cols: int) -> Config:
+    words = 1 << 14
+    return config_of(rows, cols, max_k=700, residual=True, mask=True, activation_pages=4, activation_words=words)
 
 
 def grouped(channels: int, n: int, groups: int, terms: int = 1) -> Graph:
@@ -32,7 +33,7 @@ def grouped(channels: int, n: int, groups: int, terms: int = 1) -> Graph:
     "channels, n, groups, terms", [(16, 16, 16, 1), (16, 16, 4, 2), (12, 24, 12, 1), (30, 15, 5, 1), (24, 12, 2, 1)]
 )
 def test_every_bit(channels, n, groups, terms, rows, cols):
-    check(assemble(grouped(channels, n, groups, terms), machine(rows, cols, activation_words=1 << 14)), 2)
+    check(assemble(grouped(channels, n, groups, terms), machine(rows, cols)), 2)
 
 
 @pytest.mark.parametrize("rows, cols", [(4, 4), (4, 3), (3, 8)])
@@ -40,7 +41,7 @@ def test_every_bit(channels, n, groups, terms, rows, cols):
 def test_shares_cover_every_channel_and_what_it_reads(channels, n, groups, rows, cols):
     dag = Dag(6, 5, channels, seed=1)
     graph = dag.graph(dag.conv("x", n, groups=groups))
-    config, units = machine(rows, cols, activation_words=1 << 14), Units(graph)
+    config, units = machine(rows, cols), Units(graph)
     layer = graph.layers()[0]
     shares = shares_of(config, layer, readings_of(config, units)[layer.name])
     assert [c for share in shares for c in range(share.first, share.first + share.channels)] == list(range(n))
