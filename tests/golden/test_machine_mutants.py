@@ -24,7 +24,7 @@ FAULTS: list[Fault] = [
     ("golden/patch.py", "tap_column * layer[\"dilation_x\"]", "tap_column * layer[\"dilation_y\"]", "golden/test_patch.py"),
     ("golden/patch.py", "(across >= layer[\"input_width\"]) |", "", "golden/test_patch.py"),
     ("golden/patch.py", "at_end |= block %", "at_end = block %", "golden/test_patch.py"),
-    ("golden/drain.py", "channel % rows]", "(channel - layer[\"output_bank\"]) % rows]", "golden/test_emulator.py"),
+    ("golden/drain.py", ", channel % layer.config.rows", ", (channel + 1) % layer.config.rows", "golden/test_emulator.py"),
     ("golden/memory.py", "[:, : n * self.element_bits]", "[:, -n * self.element_bits :]", "golden/test_emulator.py"),
     ("golden/pe.py", "^ -sign.astype(np.int64)", "* (1 - 2 * sign.astype(np.int64))", "golden/test_array.py"),
     ("golden/pe.py", "acc=np.where(enable, total, old.acc)", "acc=np.where(valid, total, old.acc)", "golden/test_masks.py"),
