@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from shiftforge.config import Config
 from shiftforge.errors import InputError
+from shiftforge.formats import WeightCode
 from shiftforge.graph import Conv, Graph, Layer
 from shiftforge.passes import compiled
 from shiftforge.program import Marks, Program
@@ -70,9 +71,9 @@ def assemble(
     network runs it all the same.
     """
     for layer in graph.layers():
-        if layer.weight_bits != config.weights.bits:
+        if layer.weight_bits > config.weights.bits:
             raise InputError(
-                f"weights of layer {layer.name!r} must have the configuration's {config.weights.bits} bits, not "
+                f"weights of layer {layer.name!r} must have at most the configuration's {config.weights.bits} bits, not "
                 f"{layer.weight_bits}"
             )
         if layer.mask is not None and not config.weights.mask:
@@ -164,9 +165,15 @@ class _Maker:
 
 
 def elements_of(config: Config, layer: Layer, share: Share) -> NDArray[np.uint8]:
-    """Weight elements (K, N) of a share: codes, with the mask bit where a weight is zero or another group reads the channel."""
+    """Weight elements (K, N) of a share: codes, with the mask bit where a weight is zero or another group reads the channel.
+
+    Codes of fewer bits become the machine's: the same exponent, and the sign above it.
+    """
     masked = np.uint8(config.weights.mask_bit)
-    elements = layer.codes if layer.mask is None else np.where(layer.mask, layer.codes, masked)
+    own, machine = WeightCode(layer.weight_bits), config.weights
+    sign, exponent = layer.codes >> own.exponent_bits, layer.codes & np.uint8(own.sign_bit - 1)
+    codes = exponent | sign << np.uint8(machine.exponent_bits)
+    elements = codes if layer.mask is None else np.where(layer.mask, codes, masked)
     if not isinstance(layer, Conv) or layer.groups == 1:
         return elements
     inputs, outputs = layer.channels // layer.groups, layer.features // layer.groups

@@ -363,7 +363,7 @@ ONES, ZEROS = np.ones(4), np.zeros(4)
         ),
         (
             (X, replace(linear("a", "x"), weight_bits=4)),
-            "weights of layer 'a' must have the configuration's 3 bits, not 4",
+            "weights of layer 'a' must have at most the configuration's 3 bits, not 4",
         ),
     ],
 )

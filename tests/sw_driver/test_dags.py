@@ -10,7 +10,7 @@ from shiftforge.program import Program, from_bytes
 from shiftforge.registers import Flag
 from sw_driver.accelerator import Accelerator
 from sw_driver.compiler.pipeline import assemble
-from tests.sw_driver.dags import DAGS, random_dag
+from tests.sw_driver.dags import DAGS, Dag, random_dag
 from tests.sw_driver.networks import config_of
 
 MACHINES = {
@@ -125,3 +125,16 @@ def test_random_networks_that_do_not_fit(seed):
         assert str(error).startswith("K of layer")  # noqa: PT017 - the network is drawn at random
         pytest.skip("max_k")
     check(program, 2, seed)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_layers_of_fewer_bits_than_the_machines(mask):
+    """Weights of 2, 3 and 4 bits in one network, on a machine of 4."""
+    dag = Dag(5, 6, 3, seed=7, bits=2)
+    x = dag.conv("x", 5)
+    dag.bits = 4
+    x = dag.conv(x, 4)
+    dag.bits = 3
+    graph = dag.graph(dag.linear(dag.flat(dag.conv(x, 4, groups=2 if mask else 1)), 3))
+    assert [layer.weight_bits for layer in graph.layers()] == [2, 4, 3, 3]
+    check(assemble(graph, config_of(3, 4, bits=4, max_k=200, mask=mask)), 3)
