@@ -171,8 +171,8 @@ def elements_of(config: Config, layer: Layer, share: Share) -> NDArray[np.uint8]
     """
     masked = np.uint8(config.weights.mask_bit)
     own, machine = WeightCode(layer.weight_bits), config.weights
-    sign, exponent = layer.codes >> own.exponent_bits, layer.codes & np.uint8(own.sign_bit - 1)
-    codes = exponent | sign << np.uint8(machine.exponent_bits)
+    sign, exponent = layer.codes >> own.exponent_bits, layer.codes & (own.sign_bit - 1)
+    codes = (exponent | sign << machine.exponent_bits).astype(np.uint8)
     elements = codes if layer.mask is None else np.where(layer.mask, codes, masked)
     if not isinstance(layer, Conv) or layer.groups == 1:
         return elements
