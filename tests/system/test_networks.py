@@ -23,11 +23,11 @@ MACHINES = {
 def compare(name: str, machine: str, stalls: int | None) -> None:
     config, graph = MACHINES[machine], CHAINS[name]().graph
     program = assemble(graph, config)
-    golden = EmulatorTransport(config)
-    codes = Accelerator(golden, config).encode_input(
+    codes = Accelerator(EmulatorTransport(config), config).encode_input(
         program, np.random.default_rng(3).normal(0, 2, (3, *graph.input.shape))
     )
     with open_transport("golden", config, stalls=stalls) as golden, open_transport("rtl", config, stalls=stalls) as rtl:
+        assert isinstance(golden, EmulatorTransport)
         done = compare_program(program, codes, golden, rtl)
         assert [layer.layer for layer in done] == [layer.name for layer in program.graph.layers()]
         assert all(layer.equal for layer in done), [layer.sentence() for layer in done if not layer.equal]
@@ -66,7 +66,8 @@ def run_whole(graphs, machine: str, stalls: int | None) -> None:
     """Networks one after the other on one device without a reset: bits, beats, counters and flags."""
     config = WHOLE_MACHINES[machine]
     with open_transport("golden", config, stalls=stalls) as golden, open_transport("rtl", config, stalls=stalls) as rtl:
-        model, device = Accelerator(Recorder(golden), config), Accelerator(Recorder(rtl), config)
+        predicted, counted = Recorder(golden), Recorder(rtl)
+        model, device = Accelerator(predicted, config), Accelerator(counted, config)
         for graph in graphs:
             program = assemble(graph, config)
             x = np.random.default_rng(3).normal(0, 2, (3, *graph.input.shape))
@@ -77,7 +78,7 @@ def run_whole(graphs, machine: str, stalls: int | None) -> None:
             assert device.flags == model.flags
             assert device.last_status == model.last_status
             assert device.last_cycles == model.last_cycles
-        for a, b in zip(model.transport.results, device.transport.results, strict=True):
+        for a, b in zip(predicted.results, counted.results, strict=True):
             np.testing.assert_array_equal(a.input_beats, b.input_beats)
             np.testing.assert_array_equal(a.output_beats, b.output_beats)
 

@@ -1,0 +1,37 @@
+"""The utilization that is claimed, by the cycle model: a fall below the targets is a failure."""
+
+import numpy as np
+import pytest
+
+from bench import utilization
+from bench.utilization import CASES, gemm, measure, resnet50
+
+
+def test_the_networks_have_their_published_products():
+    """ResNet-50: 4.09 G products with the classifier, 2.05 M of which are its own."""
+    graph = resnet50(np.random.default_rng(0))
+    macs = sum(layer.macs(graph.shapes_of(layer)) for layer in graph.layers())
+    assert macs == 4_089_184_256 - 2048 * 1000
+    assert len(graph.layers()) == 53
+    (product,) = gemm(np.random.default_rng(0)).layers()
+    assert product.macs([(1024,)]) == 1 << 20
+
+
+def test_every_target_is_met():
+    for name, case in CASES.items():
+        for (size, batch), target in case.targets.items():
+            found, layers = measure(case, size, batch)
+            assert target <= found < 100, (name, size, batch)
+            assert all(layer.macs and layer.cycles for layer in layers)
+
+
+@pytest.mark.parametrize("size, batch", [(8, 8), (8, 9)])
+def test_by_hand(size, batch, monkeypatch):
+    """One layer of 64 by 8: a tile of eight rows takes 64 cycles; a ninth row takes as many again."""
+    case = utilization.Case("small", lambda rng: gemm(rng, 64), lambda _: True, {})
+    found, (layer,) = measure(case, size, batch)
+    tiles = -(-batch // size) * 64 // size
+    assert layer.slots == tiles * 64
+    assert layer.macs == batch * 64 * 64
+    assert found == pytest.approx(100 * layer.macs / (layer.cycles * size * size))
+    assert layer.cycles > layer.slots
