@@ -91,3 +91,26 @@ def test_what_needs_the_machine_refuses_it(model, shiftforge):
         "",
         "the input must have the shape (batch, 3, 12, 12), not (9, 2, 12, 12)",
     )
+
+
+def test_layers_that_the_host_keeps_and_the_batch_to_cut_for(model, shiftforge):
+    Path("whole.toml").write_text(
+        '[array]\nrows = 4\ncols = 3\nactivation = "fp16"\noutput = "fp16"\nweight_bits = 3\nmax_k = 256\n'
+        "residual = true\nmax_pool = true\nmask = true\n[memory]\nactivation_pages = 4\n"
+    )
+    compile_it = ("compile", "net.pt2", "--config", "whole.toml", "--out", "net.sfp")
+    code, out, _ = shiftforge(*compile_it, "--host", "0", "--batch", "4", "--check", "X.npy", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert told["unplaced"] == ""
+    assert [layer["place"] for layer in told["layers"]][:2] == ["host", "chip"]
+    assert told["checks"][-1]["name"] == "place and emit"
+    assert set(told["marks"]) == {"activation_words", "weight_words", "parameter_words"}
+    out = shiftforge(*compile_it, "--host", "0")[1]
+    assert "memory words: activations " in out
+    assert "on the host between layers: 0" in out
+    assert shiftforge(*compile_it, "--batch", "0") == (2, "", "--batch must be 1 or more, not 0")
+    code, _, message = shiftforge(*compile_it, "--host", "stem")
+    assert code == 2
+    assert message.startswith("a layer that the host keeps must be one of the network's, 0, ")
+    assert message.endswith(", not 'stem'")
