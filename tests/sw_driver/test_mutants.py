@@ -43,7 +43,7 @@ FAULTS: list[Fault] = [
     ("sw_driver/host.py", "self._last_unfolded[0] != key", "False", "sw_driver/test_unfold.py"),
     ("sw_driver/compiler/shares.py", "// config.rows * config.rows", "", "sw_driver/test_shares.py"),
     ("sw_driver/compiler/shares.py", "(last // outputs + 1) * inputs", "last // outputs * inputs + 1", "sw_driver/test_shares.py"),
-    ("sw_driver/compiler/shares.py", "return min((_cut", "return max((_cut", "sw_driver/test_shares.py"),
+    ("sw_driver/compiler/shares.py", "key=lambda cut: _cycles(config, reading, cut)", "key=lambda cut: -_cycles(config, reading, cut)", "sw_driver/test_shares.py"),
     ("sw_driver/compiler/tasks.py", "residual and residual.part(share.first, share.channels)", "residual", "sw_driver/test_shares.py"),
     ("sw_driver/compiler/tasks.py", "source.part(share.low, share.high - share.low)", "source.part(0, share.high - share.low)", "sw_driver/test_shares.py"),
     ("sw_driver/compiler/batches.py", "if stop not in best or total < best[stop][0]:", "if stop not in best:", "sw_driver/test_batches.py"),
