@@ -20,9 +20,10 @@ def design(tmp_path):
     return path
 
 
-@pytest.fixture
-def cache(rtl_cache):
-    return rtl_cache
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """This module's own: its tests look at what lies there, and other processes build in the shared one."""
+    return tmp_path_factory.mktemp("cache")
 
 
 def test_an_unchanged_design_is_not_built_twice_and_a_changed_one_is(design, cache, monkeypatch):

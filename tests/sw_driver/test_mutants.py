@@ -48,7 +48,7 @@ FAULTS: list[Fault] = [
     ("sw_driver/compiler/tasks.py", "source.part(share.low, share.high - share.low)", "source.part(0, share.high - share.low)", "sw_driver/test_shares.py"),
     ("sw_driver/compiler/batches.py", "if stop not in best or total < best[stop][0]:", "if stop not in best:", "sw_driver/test_batches.py"),
     ("sw_driver/compiler/cost.py", "ceil_div(examples * reading.output_pixels, config.rows)", "examples * ceil_div(reading.output_pixels, config.rows)", "sw_driver/test_batches.py"),
-    ("sw_driver/host.py", "        self.flags |= raised\n", "", "sw_driver/test_dags.py"),
+    ("sw_driver/host.py", "saturate=self._saturate)\n        self.flags |= raised\n", "saturate=self._saturate)\n", "sw_driver/test_dags.py"),
     ("sw_driver/host.py", "self.tensors[name] = self._convert(self.tensors[name], self.config.output, self.config.activation)", "pass", "sw_driver/test_dags.py"),
     ("sw_driver/host.py", "np.where(nan, fmt.nan, np.where(raw", "np.where(False, fmt.nan, np.where(raw", "sw_driver/test_host.py"),
     ("sw_driver/values.py", "over | (units != exact)", "units != exact", "sw_driver/test_host.py"),
