@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from bench import utilization
-from bench.utilization import CASES, gemm, measure, resnet50
+from bench.utilization import CASES, gemm, machine, measure, resnet50
+from examples.resnet18 import alone
+from sim.backends import open_transport
+from sw_driver.accelerator import Accelerator
+from sw_driver.compiler.pipeline import assemble
 
 
 def test_the_networks_have_their_published_products():
@@ -35,3 +39,18 @@ def test_by_hand(size, batch, monkeypatch):
     assert layer.macs == batch * 64 * 64
     assert found == pytest.approx(100 * layer.macs / (layer.cycles * size * size))
     assert layer.cycles > layer.slots
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_layers_of_resnet50_on_the_verilog():
+    """The stem (unfolded), a 3x3 convolution of 116 million products and the raggedest, of 49 pixels: bits and cycles."""
+    config, graph = machine(16, 4608 + 16), resnet50(np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    with open_transport("golden", config) as golden, open_transport("rtl", config) as rtl:
+        for name in ("stem", "0.0.b", "3.1.b", "3.0.down"):
+            program = assemble(alone(graph, name), config, name=name)
+            model, device = Accelerator(golden, config), Accelerator(rtl, config)
+            codes = model.encode_input(program, rng.normal(0, 1, (1, *program.graph.input.shape)))
+            np.testing.assert_array_equal(device.run_codes(program, codes), model.run_codes(program, codes))
+            assert device.last_cycles == model.last_cycles > 0
