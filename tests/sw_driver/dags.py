@@ -38,7 +38,16 @@ class Dag:
         }
 
     def conv(
-        self, source: str, n: int, kernel=(3, 3), stride=1, padding=None, residual="", terms=1, groups=1, dilation=1
+        self,
+        source: str,
+        n: int,
+        kernel=(3, 3),
+        stride: int | tuple[int, int] = 1,
+        padding=None,
+        residual="",
+        terms=1,
+        groups=1,
+        dilation=1,
     ) -> str:
         window = Window.of(kernel, stride, tuple(k // 2 for k in kernel) if padding is None else padding, dilation)
         k = window.positions * self.shapes[source][-1] // groups

@@ -17,11 +17,12 @@ from tests.sw_driver.test_dags import check
 SMALL = {"activation_words": 512, "max_k": 120, "residual": True, "max_pool": True, "mask": True}
 
 
-def single(height, width, channels, n, kernel, stride=1, padding=None, dilation=1, terms=1, seed=0) -> Graph:
+def single(
+    height, width, channels, n, kernel, stride: int | tuple[int, int] = 1, padding=None, dilation=1, terms=1, seed=0
+) -> Graph:
     dag = Dag(height, width, channels, seed=seed)
-    dag.nodes.append(
-        Reshape("same", "x", (height, width, channels))
-    )  # it stays as it is: only the input is ever unfolded
+    same = Reshape("same", "x", (height, width, channels))  # it stays as it is: only the input is ever unfolded
+    dag.nodes.append(same)
     dag.shapes["same"] = dag.shapes["x"]
     return dag.graph(dag.conv("same", n, kernel, stride, padding, terms=terms, dilation=dilation))
 
