@@ -10,6 +10,7 @@ from shiftforge.errors import InputError
 from shiftforge.formats import Format
 from shiftforge.graph import Concat, Graph, Layer, MaxPool, Unfold, Window
 from shiftforge.graph.host import host_layer
+from shiftforge.passes.reference import unfold
 from shiftforge.recipe import HostStep, HostTensor, Load, Phase, Recipe, Region
 from shiftforge.registers import Flag
 from sw_driver import layout
@@ -154,17 +155,6 @@ class Host:
         converted, raised = encode_flagged(target, decode(source, codes), saturate=self._saturate)
         self.flags |= raised
         return converted
-
-
-def unfold(codes: Codes, window: Window) -> Codes:
-    """What each window position reads, 0 for padding: (batch, *pixels, positions * channels) of (batch, *pixels, channels)."""
-    axes = tuple(range(1, window.axes + 1))
-    padded = np.pad(codes, ((0, 0), *window.padding, (0, 0)))
-    view = np.lib.stride_tricks.sliding_window_view(padded, window.reach, axis=axes)
-    view = view[(slice(None), *(slice(None, None, step) for step in window.stride))]
-    view = view[(..., *(slice(None, None, step) for step in window.dilation))]
-    view = np.moveaxis(view, 1 + window.axes, -1)  # channels last
-    return view.reshape(*view.shape[: 1 + window.axes], -1)
 
 
 def max_pool(codes: Codes, window: Window, fmt: Format) -> Codes:

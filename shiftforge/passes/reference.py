@@ -1,6 +1,6 @@
 """A graph in real numbers (float64): what calibration measures, and what a pass that rounds nothing must not change."""
 
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from shiftforge.graph import (
 )
 
 Values = NDArray[np.float64]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def activate(values: Values, activation: Activation) -> Values:
@@ -36,13 +37,19 @@ def activate(values: Values, activation: Activation) -> Values:
     return values
 
 
-def windows(x: Values, window: Window, fill: float) -> Values:
+def windows(x: NDArray[_Scalar], window: Window, fill: float) -> NDArray[_Scalar]:
     """The pixels that every output pixel reads: (batch, *output pixels, channels, *kernel) of x (batch, *pixels, channels)."""
     padded = np.pad(x, ((0, 0), *window.padding, (0, 0)), constant_values=fill)
     pixels = tuple(range(1, window.axes + 1))
     view = np.lib.stride_tricks.sliding_window_view(padded, window.reach, axis=pixels)
     steps = (slice(None), *(slice(None, None, s) for s in window.stride), slice(None))
     return view[steps + tuple(slice(None, None, d) for d in window.dilation)]
+
+
+def unfold(x: NDArray[_Scalar], window: Window) -> NDArray[_Scalar]:
+    """What each window position reads, 0 for padding: (batch, *pixels, positions * channels) of (batch, *pixels, channels)."""
+    view = np.moveaxis(windows(x, window, 0), 1 + window.axes, -1)  # channels last
+    return view.reshape(*view.shape[: 1 + window.axes], -1)
 
 
 def convolve(x: Values, layer: Conv) -> Values:
@@ -84,9 +91,7 @@ def evaluate(graph: Graph, x: Values) -> dict[str, Values]:
         elif isinstance(node, Concat):
             result = np.concatenate(inputs, axis=-1)
         elif isinstance(node, Unfold):
-            view = windows(inputs[0], node.window, 0.0)
-            values_last = np.moveaxis(view, 1 + node.window.axes, -1)
-            result = values_last.reshape(*view.shape[: 1 + node.window.axes], -1)
+            result = unfold(inputs[0], node.window)
         elif isinstance(node, Reshape):
             result = inputs[0].reshape(len(inputs[0]), *node.shape)
         else:

@@ -6,12 +6,11 @@ import pytest
 from golden import network as golden_network
 from golden.window import unfold as golden_unfold
 from shiftforge.graph import Conv, Unfold, Window
-from shiftforge.passes.reference import evaluate
+from shiftforge.passes.reference import evaluate, unfold
 from shiftforge.program import from_bytes
 from shiftforge.recipe import HostStep
 from sw_driver.compiler.pipeline import assemble
 from sw_driver.compiler.unfold import unfolded
-from sw_driver.host import unfold
 from tests.sw_driver.dags import Dag
 from tests.sw_driver.networks import config_of
 from tests.sw_driver.test_dags import check
