@@ -1,14 +1,20 @@
 """The systolic array: rows x cols processing elements, the weight skew and the read-out of the columns."""
 
-from amaranth.hdl import Module, Shape, Signal, Value
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Module, Shape, ShapeLike, Signal, Value
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.accumulator import element_of
 from hw.delay import chain
 from hw.instance import Ports, Unit
 from shiftforge import timing
-from shiftforge.config import Config
+from shiftforge.config import Config, ceil_div
+
+
+def _column_shape(config: Config, capture: ShapeLike) -> ShapeLike:
+    """What a column hands to its reader: the capture of its rows, or of each of the parts that are read side by side."""
+    ends = timing.read_out_ends(config)
+    return capture if ends == 1 else data.ArrayLayout(capture, ends)
 
 
 class Array(wiring.Component):
@@ -16,7 +22,8 @@ class Array(wiring.Component):
 
     Row r's inputs must come r cycles after row 0's (the row feed does that); a weight word comes whole, with row 0's activation,
     and is skewed here. PEs of a column finish on successive cycles, so a column's read-out is a registered OR tree without any
-    select: column c delivers row r's capture `timing.pe(config) + timing.read_out(config) + r + c` cycles after row 0's token
+    select (two of them where the column reader does the last OR, `timing.read_out_ends`): column c
+    delivers row r's capture `timing.pe(config) + timing.read_out(config) + r + c` cycles after row 0's token
     entered.
 
     Parameters
@@ -34,7 +41,7 @@ class Array(wiring.Component):
         What moves right in the PE, in its shape (``x_r``, ``token_r``, ..).
     w : In
         Codes of all columns, column 0 in the lowest bits.
-    column_c : Out(the shape of `capture`), one per column c
+    column_c : Out(the shape of `capture`, an array of it where there are several ends), one per column c
     tally_c : Out
         The `tally` of each column's first row, as late as its capture (for PEs that have one).
 
@@ -56,7 +63,7 @@ class Array(wiring.Component):
         members: dict[str, wiring.Member] = {"reset": In(1), "w": In(config.cols * self._code_bits)}
         for r in range(config.rows):
             members |= {f"{name}_{r}": In(ports[name].shape) for name in self.moving}
-        members |= {f"column_{c}": Out(ports["capture"].shape) for c in range(config.cols)}
+        members |= {f"column_{c}": Out(_column_shape(config, ports["capture"].shape)) for c in range(config.cols)}
         self._tally = ports["tally"].shape if "tally" in ports else None
         if self._tally is not None:
             members |= {f"tally_{c}": Out(self._tally) for c in range(config.cols)}
@@ -84,19 +91,25 @@ class Array(wiring.Component):
             m.d.comb += grid[0][c]["w"].eq(chain(m, self.w.word_select(c, bits), c, f"w_skew_{c}"))
 
         for c in range(cols):
-            level = [Value.cast(grid[r][c]["capture"]) for r in range(rows)]
-            for depth in range(timing.read_out(self.config)):
-                merged = []
-                for i in range(0, len(level), 4):
-                    node = Signal(self._capture_bits, name=f"column_{c}_or_{depth}_{i}")
-                    total = level[i]
-                    for other in level[i + 1 : i + 4]:
-                        total = total | other
-                    m.d.sync += node.eq(total)
-                    merged.append(node)
-                level = merged
-            m.d.comb += getattr(self, f"column_{c}").eq(level[0])
+            captures = [Value.cast(grid[r][c]["capture"]) for r in range(rows)]
+            part = ceil_div(rows, timing.read_out_ends(self.config))
+            ends = [self._merged(m, captures[r : r + part], f"column_{c}_or_{r}") for r in range(0, rows, part)]
+            m.d.comb += Value.cast(getattr(self, f"column_{c}")).eq(Cat(ends))  # of a single row the second end is zero
             if self._tally is not None:
                 tally = chain(m, grid[0][c]["tally"], timing.read_out(self.config), f"tally_{c}_later")
                 m.d.comb += getattr(self, f"tally_{c}").eq(tally)
         return m
+
+    def _merged(self, m: Module, level: list[Value], name: str) -> Value:
+        """The OR of captures, in registered steps of four."""
+        for depth in range(timing.read_out(self.config)):
+            merged: list[Value] = []
+            for i in range(0, len(level), 4):
+                node = Signal(self._capture_bits, name=f"{name}_{depth}_{i}")
+                total = level[i]
+                for other in level[i + 1 : i + 4]:
+                    total = total | other
+                m.d.sync += node.eq(total)
+                merged.append(node)
+            level = merged
+        return level[0]

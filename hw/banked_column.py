@@ -1,12 +1,15 @@
 """Column reader of banked accumulators: from the banks' words to finished sums, kept in a drain buffer of two tiles."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import memory, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.banked_pe import banked_capture_layout
+from hw.banked_pe import DRAINED, banked_capture_layout
 from hw.column import sum_layout
-from hw.pe import flags_layout
+from hw.delay import register
+from hw.instance import Unit
+from hw.tech.add_merge import AddMerge
+from shiftforge import timing
 from shiftforge.banks import Banks
 from shiftforge.config import Config
 
@@ -15,15 +18,19 @@ class BankedColumn(wiring.Component):
     """Adds the banks' words of each row at their weights, and keeps the sums of two tiles, so that one drains while the next is
     written.
 
-    Words come bank by bank from the lowest, and in each bank row by row. ``running = (running >> step) + word``: the `step` lowest
+    Words come bank by bank from the lowest, and in each bank row by row in consecutive cycles, row 0's with the `tally` that it is
+    one; the upper half of each one cycle after the lower. ``running = (running >> step) + word``: the `step` lowest
     bits are then final and go to the drain buffer, the others wait in a small memory for the row's next word. The result is the
-    exact sum, as `hw.column.Column` has it for the aligned accumulator.
+    exact sum, as `hw.column.Column` has it for the aligned accumulator. A row's word comes from one of the `read_out_ends`, and the
+    other is zero: their OR lies in the adder's own logic.
 
     `timing.BANKED_COLUMN` cycles from a row's last word to its sum in the buffer; a row's words must be as far apart.
 
     Members
     -------
-    capture : In(banked_capture_layout)
+    capture : In(array of banked_capture_layout)
+        Of each of the parts of the rows that are read side by side.
+    tally : In(DRAINED)
     set, row : In
         Buffer address to read, combinational in the buffer; `read` holds it one cycle later.
     read : Out(sum_layout)
@@ -33,9 +40,11 @@ class BankedColumn(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
+        self.adder = AddMerge(Banks.of(config).running_bits)
         super().__init__(
             {
-                "capture": In(banked_capture_layout(config)),
+                "capture": In(data.ArrayLayout(banked_capture_layout(config), timing.read_out_ends(config))),
+                "tally": In(DRAINED),
                 "set": In(1),
                 "row": In(range(max(config.rows, 2))),
                 "read": Out(sum_layout(config)),
@@ -45,8 +54,14 @@ class BankedColumn(wiring.Component):
 
     @property
     def module_name(self) -> str:
+        """Name of the generated module, with the parameters that shape it."""
         c, banks = self.config, Banks.of(self.config)
         return f"sf_column_banked_{c.rows}x{banks.count}x{banks.step}_word{banks.word_bits}_sum{c.accumulator_bits}"
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """What is instantiated here by name."""
+        return (self.adder,)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -56,44 +71,61 @@ class BankedColumn(wiring.Component):
         # ---- where the word belongs
         row, set_ = Signal(range(max(rows, 2))), Signal()
         bank = Signal(range(banks.count))
-        at_last_row, at_last_bank = row == rows - 1, bank == banks.count - 1
-        with m.If(self.capture.valid):
+        valid, at_last_row, at_last_bank = Signal(), Signal(), Signal()
+        m.d.comb += [
+            valid.eq(self.tally.word | (row != 0)),
+            at_last_row.eq(row == rows - 1),
+            at_last_bank.eq(bank == banks.count - 1),
+        ]
+        with m.If(valid):
             m.d.sync += row.eq(Mux(at_last_row, 0, row + 1))
             with m.If(at_last_row):
                 m.d.sync += bank.eq(bank + 1)  # a power of two of them
                 with m.If(at_last_bank):
                     m.d.sync += set_.eq(~set_)
 
-        # ---- read, add, write: three registers from a word to the memories
+        # ---- read, add, write: three registers from a word's lower half to the memories
         running_bits = banks.running_bits - step
-        m.submodules.running = running = memory.Memory(shape=flag_bits + running_bits, depth=max(rows, 2), init=[])
+        m.submodules.running = running = memory.Memory(shape=running_bits, depth=max(rows, 2), init=[])
         old, keep = running.read_port(domain="comb"), running.write_port()
         m.d.comb += old.addr.eq(row)
-        before = Signal(flag_bits + running_bits, reset_less=True)
+        before = Signal(running_bits, reset_less=True)
         m.d.sync += before.eq(old.data)
         with m.If(bank == 0):
             m.d.sync += before.eq(0)
-        word = Signal(self.capture.word.shape(), reset_less=True)
-        flags_1 = Signal(flags_layout(config), reset_less=True)
+        words, seen = [], []
+        for i in range(len(self.capture)):
+            part = self.capture[i]
+            word = Value.cast(Cat(register(m, part.low, f"low_{i}"), part.high))
+            words.append(Cat(word, word[-1].replicate(banks.running_bits - banks.word_bits)))
+            seen.append(Value.cast(part.flags))
+        added = self.adder.add(
+            m,
+            "adder",
+            a=Cat(before, before[-1].replicate(step)),
+            b=0,
+            c=words[0],
+            d=words[1],
+            carry=0,
+        )
+        total = register(m, added, "total")
+        # The marks of both signs are those of NaN, or of both infinities, whose sum is NaN.
+        marks = register(m, seen[0] | seen[1], "marks_1")
+        flags = register(m, marks if flag_bits == 1 else Cat(marks.all(), marks), "flags")
         valid_1, valid_2, last_1, last_2 = Signal(), Signal(), Signal(), Signal()
         bank_1, bank_2 = Signal(banks.count, reset_less=True), Signal(banks.count, reset_less=True)
         row_1, row_2 = Signal(row.shape(), reset_less=True), Signal(row.shape(), reset_less=True)
         set_1, set_2 = Signal(reset_less=True), Signal(reset_less=True)
-        total, flags = Signal(banks.running_bits, reset_less=True), Signal(flag_bits, reset_less=True)
         m.d.sync += [
-            word.eq(self.capture.word),
-            flags_1.eq(self.capture.flags),
-            valid_1.eq(self.capture.valid),
-            last_1.eq(self.capture.valid & at_last_row & at_last_bank),
+            valid_1.eq(valid),
+            last_1.eq(valid & at_last_row & at_last_bank),
             bank_1.eq(1 << bank),
             row_1.eq(row),
             set_1.eq(set_),
-            total.eq(before[flag_bits:].as_signed() + word.as_signed()),
-            flags.eq(before[:flag_bits] | flags_1.as_value()),
             *(later.eq(now) for later, now in ((valid_2, valid_1), (last_2, last_1), (bank_2, bank_1))),
             *(later.eq(now) for later, now in ((row_2, row_1), (set_2, set_1), (self.tile, last_2))),
         ]
-        m.d.comb += [keep.addr.eq(row_2), keep.data.eq(Cat(flags, total[step:])), keep.en.eq(valid_2)]
+        m.d.comb += [keep.addr.eq(row_2), keep.data.eq(total[step:]), keep.en.eq(valid_2)]
 
         # ---- drain buffer: a memory for each bank's final bits. Bank 0's lowest bit is half a unit, and always zero.
         top = min(banks.running_bits, config.accumulator_bits - banks.shift_of(banks.count - 1))

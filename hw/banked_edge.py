@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.banked_pe import BANKED_TOKEN, product_layout, slot_layout
+from hw.banked_pe import BANKED_TOKEN, IDLE, product_layout, slot_layout
 from hw.delay import register
 from hw.parts import Parts
 from shiftforge.banks import Banks
@@ -16,7 +16,8 @@ class BankedEdge(wiring.Component):
 
     With E the exponent field, its lowest bit set where it is zero (a subnormal needs no normaliser so), the low `Banks.granularity`
     bits of E shift the significand and the others are the bank. Two products one after the other for the same word are found
-    here, once for the whole row. Latency `timing.BANKED_EDGE`: decode, fine shift, coarse shift.
+    here, once for the whole row, and so is where a tile ends (`turn`). Latency `timing.BANKED_EDGE`: decode, fine shift, coarse
+    shift.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class BankedEdge(wiring.Component):
                 "code": In(config.activation.bits),
                 "token": In(BANKED_TOKEN),
                 "x": Out(product_layout(config)),
-                "slot": Out(slot_layout(config)),
+                "slot": Out(slot_layout(config), init=IDLE),
             }
         )
 
@@ -80,10 +81,15 @@ class BankedEdge(wiring.Component):
 
         # ---- the word
         address = Signal(banks.bank_bits)
-        is_product = Signal()
+        is_product, is_drain = Signal(), Signal()
         was_product = Signal()
+        wipe, tile, turn = Signal(), Signal(), Signal()  # the set of the tile under way; from here on it is another one
         m.d.comb += [
             is_product.eq(token.valid & ~token.drain),
+            is_drain.eq(token.drain & ~token.valid),
+            # A drain slot of a set says that the tile under way has the other one.
+            turn.eq((is_product | is_drain) & (token.set ^ is_drain ^ tile)),
+            wipe.eq(token.valid & token.drain),
             address.eq(Mux(is_product, bank << banks.w_bank_bits, token.bank)),
         ]
         word = Cat(address, token.set)
@@ -91,8 +97,10 @@ class BankedEdge(wiring.Component):
         m.d.sync += [
             was_product.eq(is_product),
             self.slot.write.eq(token.valid | token.drain),
-            self.slot.drain.eq(token.drain & ~token.valid),
-            self.slot.forward.eq(forward),
+            self.slot.hold.eq(~is_drain),
+            tile.eq(tile ^ turn),
+            self.slot.turn.eq(turn | wipe),  # a wipe takes the marks too
+            self.slot.apart.eq(~forward),
             self.slot.clear.eq(token.drain | forward),
             self.slot.address.eq(word),
         ]

@@ -75,7 +75,8 @@ class Core(wiring.Component):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        return (self.array.pe, self.row_feed, self.row_edge, self.column, self.lane, self.activations.bank)
+        inner = getattr(self.column, "units", ())
+        return (self.array.pe, self.row_feed, self.row_edge, *inner, self.column, self.lane, self.activations.bank)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -207,10 +208,9 @@ class Core(wiring.Component):
                 column["capture"].eq(getattr(array, f"column_{c}")),
                 column["set"].eq(drain.set),
                 column["row"].eq(drain.row),
+                column["tally"].eq(getattr(array, f"tally_{c}")),
                 getattr(drain, f"read_{c}").eq(column["read"]),
             ]
-            if not config.banked:
-                m.d.comb += column["tally"].eq(getattr(array, f"tally_{c}"))
             if c == cols - 1:
                 m.d.comb += drain.tile.eq(column["tile"])
         # A credit takes a cycle back to the drain (`timing.CREDIT`): the FIFO's output is late in the cycle, and the drain far off.

@@ -22,6 +22,15 @@ def register(m: Module, value: ValueLike, name: str) -> Signal:
     return stage
 
 
+def unless(m: Module, idle: Value, value: ValueLike, name: str) -> Signal:
+    """`value` one cycle later, zero if `idle`: by the flip-flop's own reset."""
+    gated = Signal(Value.cast(value).shape(), name=name, reset_less=True)
+    m.d.sync += gated.eq(value)
+    with m.If(idle):
+        m.d.sync += gated.eq(0)
+    return gated
+
+
 def chain(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
     """`value` `cycles` cycles later, through registers that reset to 0: for what must not come out of a reset."""
     result = Value.cast(value)

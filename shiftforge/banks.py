@@ -8,7 +8,7 @@ sums exactly in a word that no sum of `max_k` products can wrap; the banks' word
 from dataclasses import dataclass
 from functools import cached_property
 
-from shiftforge.config import Config
+from shiftforge.config import Config, ceil_div
 from shiftforge.errors import InputError
 from shiftforge.formats import Format, WeightCode
 
@@ -124,6 +124,11 @@ class Banks:
     def word_bits(self) -> int:
         """Two's complement width that no sum of `max_k` products can leave: ``max_k * max_product < 2**(word_bits - 1)``."""
         return (self.max_k * self.max_product).bit_length() + 1
+
+    @property
+    def low_bits(self) -> int:
+        """Lower half of a word, which a processing element adds one cycle before the upper one; whole LUT memories of 4 bits."""
+        return min(4 * ceil_div(self.word_bits, 8), self.word_bits - 1)
 
     @property
     def running_bits(self) -> int:

@@ -24,9 +24,10 @@ here) decode them by table, add, reduce; put together; write."""
 BANKED_EDGE = 3
 """Activation code and token to shifted significand, bank and what to do with it (banked accumulators)."""
 BANKED_PE = 2
-"""From a PE's inputs in a drain slot to its capture register (banked accumulators)."""
+"""From a PE's inputs in a drain slot to the lower half of the word in its capture register (banked accumulators)."""
 BANKED_COLUMN = 3
-"""Column reader of banked accumulators: from a word's capture to its sum with the banks below, in the drain buffer."""
+"""Column reader of banked accumulators: from the capture of a word's lower half to its sum with the banks below, in the drain
+buffer."""
 BANK_SETTLE = 2
 """Least distance of slots that may use the same bank of the same set other than product after product: a product and the drain
 slot after it, or a drain slot and the product after it."""
@@ -43,10 +44,15 @@ DRAIN_SETS = 2
 """Tiles that a column's drain buffer holds: one drains while the next is written."""
 
 
+def read_out_ends(config: Config) -> int:
+    """Parts of a column's rows that are read out side by side: the adder of a banked column has an OR for two of them."""
+    return 2 if config.banked else 1
+
+
 def read_out(config: Config) -> int:
-    """Registered OR tree of radix 4 over the rows of a column: ceil(log4(rows)) levels, at least one."""
+    """Registered OR trees of radix 4 over each of the `read_out_ends` of a column's rows: at least one level."""
     levels, covered = 1, 4
-    while covered < config.rows:
+    while covered < ceil_div(config.rows, read_out_ends(config)):
         levels, covered = levels + 1, covered * 4
     return levels
 
