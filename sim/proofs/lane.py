@@ -1,11 +1,13 @@
 """Claims about the lane's way from an exact sum to a code, and about every normaliser in it."""
 
+from collections.abc import Callable
 from unittest.mock import patch
 
 from amaranth.hdl import Const, Elaboratable, Module, Mux, Signal, Value
 
 import hw.lane
 from hw.lane import Lane
+from hw.normalize import Normalize
 from hw.rounding import SIGNIFICAND_BITS
 from shiftforge import timing
 from shiftforge.config import BANKED_FORMATS, HARDWARE_FORMATS
@@ -65,8 +67,9 @@ def resolve_script(activation: str, output: str, *, residual: bool = False) -> S
         p.claim(outputs["nv"] == (both & ~nan))
     nv = Const(0, 1) if fmt.is_float else outputs["nv"]
     exact = Exact(magnitude, Value.cast(bias + config.activation.lsb_exponent))
-    normalize = _AnyNormalised(width, levels)
+    made: Callable[..., Normalize | _AnyNormalised] = Normalize
     if config.banked:
+        made = normalize = _AnyNormalised(width, levels)
         before = wait - timing.normalize(levels)
         p.claim(p.after(normalize.value, latency - before) == magnitude)
         given = [p.after(p.free(port.name, len(port)), wait) for port in (normalize.result, normalize.left)]
@@ -84,7 +87,7 @@ def resolve_script(activation: str, output: str, *, residual: bool = False) -> S
         p.inputs["saturate"],
         Result(outputs["code"][: fmt.bits], nv, outputs["of"], outputs["nx"]),
     )
-    with patch.object(hw.lane, "Normalize", normalize if config.banked else hw.lane.Normalize):
+    with patch.object(hw.lane, "Normalize", made):
         return p.script()
 
 
