@@ -117,7 +117,11 @@ def _claim_float(
     ]
     four = Signal(f + 4)
     above, below = Signal(f + 4), Signal(f + 4)
-    m.d.comb += [four.eq(significand * 4), above.eq(four + 2), below.eq(four - Mux(edge, 1, 2))]
+    m.d.comb += [
+        four.eq(significand * 4),
+        above.eq(four + 2),
+        below.eq(Mux(four == 0, 0, four - Mux(edge, 1, 2))),  # of 0 no claim looks at it
+    ]
     even = ~code[0]
     up, down, at = (exact.compare(m, bound, quarter) for bound in (above, below, four))
     plain = finite & ~over

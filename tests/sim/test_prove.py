@@ -1,17 +1,23 @@
+# amaranth: UnusedElaboratable=no
 """The prover on small units: it proves, it refutes, it checks latencies, and no proof in the catalogue is without mutants."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Const, Module, Signal, signed
 
+from hw.lane import Lane
 from shiftforge.config import BANKED_FORMATS
 from shiftforge.errors import CheckFailed, InputError, ToolError
 from shiftforge.formats import FORMATS, WEIGHT_BITS
+from sim.proofs.banked import banked_config
 from sim.proofs.catalogue import proofs
 from sim.proofs.element import HARDWARE_FORMATS, config_for
-from sim.proofs.miter import Mutant, Proof, Script
+from sim.proofs.miter import Claims, Mutant, Proof, Script
 from sim.proofs.pipeline import latency_of
+from sim.proofs.rounding import Jammed
 from sim.prove import check, main, mutate, verdict
 from tests.hw.sum_of_two import sum_script
 
@@ -98,9 +104,29 @@ def test_the_catalogue_covers_what_is_built():
     }
     wanted |= {f"{unit} {name} w2" for unit in ("banked edge", "banked slots") for name in BANKED_FORMATS}
     wanted |= {f"{what} {name}{to}" for what, to in (("widen", " to fp32"), ("maximum of", "")) for name in FORMATS}
+    wanted |= {f"normalize {name} accumulator" for name in FORMATS}
+    wanted |= {f"resolve {name} to {to}" for name in FORMATS for to in (name, "fp32", "bf16", "int8")}
+    wanted |= {f"order of a jammed {name} accumulator" for name in ("bf16", "fp32")}
     wanted |= {"fp32 add: -0 changes nothing", "resolve fp16 to fp16, on a machine with residuals"}
     wanted |= {"banked column fp8_e4m3 w2, 1 row", "banked column fp16 w3, 2 rows"}
     assert wanted <= set(names)
+
+
+@pytest.mark.parametrize("name", [name for name in BANKED_FORMATS if name in HARDWARE_FORMATS])
+def test_a_format_has_one_lane_whatever_the_accumulator(name: str):
+    # So that a proof of the aligned machine's lane is one of the banked machine's.
+    aligned, banked = (Lane(config) for config in (config_for(name, 3), banked_config(name, 3)))
+    assert banked.config.banked
+    assert not aligned.config.banked
+    one, other = (rtlil.convert(lane, name="lane", emit_src=False) for lane in (aligned, banked))
+    assert one == other
+
+
+def test_a_jammed_significand_is_compared_with_short_numbers_alone():
+    m = Module()
+    jammed = Jammed(Signal(26), Const(0, signed(2)), Claims(m))
+    with pytest.raises(InputError, match=r"^number to compare with must have at most 27 bits, not 28$"):
+        jammed.compare(m, Const(0, 28), Const(0, signed(2)))
 
 
 @pytest.mark.parametrize("name", HARDWARE_FORMATS)
