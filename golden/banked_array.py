@@ -17,7 +17,7 @@ from golden.banked_pe import BankedPE, BankedPEState, Ints, integers
 from golden.skew import check_inputs, read_out, skewed
 from shiftforge import timing
 from shiftforge.banks import SETS, Banks
-from shiftforge.config import Config
+from shiftforge.config import Config, ceil_div
 
 Codes = npt.NDArray[np.integer]
 
@@ -52,11 +52,14 @@ class BankedTrace:
     pe : BankedPEState
         Arrays (cycles + 1, rows, cols).
     column : object array (cycles + 1, cols)
-        Output of each column's OR tree: row r's capture, or zero.
+        Output of each column's OR trees as the port holds it, one after the other: row r's capture, or zero.
+    tally : object array (cycles + 1, cols)
+        1 with the lower half of row 0's word.
     """
 
     pe: BankedPEState
     column: Ints
+    tally: Ints
 
 
 class BankedArray:
@@ -130,15 +133,25 @@ class BankedArray:
             w = np.concatenate([integers(weights[t])[None, :], old.w_out[:-1]], axis=0)
             states.append(grid.step(x, slot, w))
         pe = BankedPEState(**{f.name: np.stack([getattr(s, f.name) for s in states]) for f in fields(BankedPEState)})
-        merged = np.bitwise_or.reduce(pe.capture, axis=1)
-        return BankedTrace(pe, read_out(self.config, merged))
+        part = ceil_div(rows, timing.read_out_ends(self.config))
+        ends = [np.bitwise_or.reduce(pe.capture[:, r : r + part], axis=1) for r in range(0, rows, part)]
+        merged = sum((end << (i * self.capture_bits) for i, end in enumerate(ends)), np.zeros_like(ends[0]))
+        return BankedTrace(pe, read_out(self.config, merged), read_out(self.config, pe.tally[:, 0]))
+
+    @property
+    def capture_bits(self) -> int:
+        """A PE's capture: flags and word."""
+        return self.config.activation.flag_bits + self.banks.word_bits
 
     def sums(self, trace: BankedTrace) -> list[list[tuple[int, int]]]:
         """For each column its (exact sum, flags) in order, tile by tile and row by row: each word at its bank's weight."""
         rows, banks, flag_bits = self.config.rows, self.banks, self.config.activation.flag_bits
+        low_mask, capture_mask = (1 << (flag_bits + banks.low_bits)) - 1, (1 << self.capture_bits) - 1
         columns: list[list[tuple[int, int]]] = []
         for c in range(self.config.cols):
-            words = [int(word) >> 1 for word in trace.column[:, c] if int(word) & 1]
+            ends = [(int(value) >> self.capture_bits) | (int(value) & capture_mask) for value in trace.column[:, c]]
+            first = np.flatnonzero(trace.tally[:, c].astype(np.int64)).tolist()
+            words = [(ends[t + r] & low_mask) | (ends[t + r + 1] & ~low_mask) for t in first for r in range(rows)]
             found: list[tuple[int, int]] = []
             for tile in range(len(words) // (rows * banks.count)):
                 for row in range(rows):
@@ -148,7 +161,7 @@ class BankedArray:
                         word = captured >> flag_bits
                         word -= word >> (banks.word_bits - 1) << banks.word_bits
                         halves += word << (banks.shift_of(bank) + 1)
-                        flags |= captured & ((1 << flag_bits) - 1)
+                        flags = captured & ((1 << flag_bits) - 1)  # the last bank's count
                     found.append((halves // 2, flags))
             columns.append(found)
         return columns

@@ -8,28 +8,30 @@ from shiftforge.banks import Banks
 TOKEN_VALID, TOKEN_DRAIN, TOKEN_SET = 1, 2, 4
 """Bits of a token; above them the bank. Valid alone is a product, drain alone a drain slot, both a wipe."""
 TOKEN_BANK_SHIFT = 3
-SLOT_WRITE, SLOT_CLEAR, SLOT_FORWARD, SLOT_DRAIN = 1, 2, 4, 8
+SLOT_WRITE, SLOT_CLEAR, SLOT_APART, SLOT_HOLD, SLOT_TURN = 1, 2, 4, 8, 16
 """Bits of a slot; above them the word's address: the bank, and the set above it."""
-SLOT_ADDRESS_SHIFT = 4
+SLOT_ADDRESS_SHIFT = 5
+SLOT_IDLE = SLOT_HOLD
+"""After a reset."""
 
 UInt64 = npt.NDArray[np.uint64]
-UInt8 = npt.NDArray[np.uint8]
+UInt16 = npt.NDArray[np.uint16]
 
 
-def banked_edge(banks: Banks, codes: npt.NDArray[np.integer], token: npt.NDArray[np.integer]) -> tuple[UInt64, UInt8]:
+def banked_edge(banks: Banks, codes: npt.NDArray[np.integer], token: npt.NDArray[np.integer]) -> tuple[UInt64, UInt16]:
     """What leaves the row edges, without their latency.
 
     Parameters
     ----------
     banks : Banks
     codes, token : integer arrays of one shape, cycles first
-        Consecutive cycles of the same row: the first cycle has no product before it.
+        Consecutive cycles of the same row: the first cycle has no product before it, and set 0 is under way.
 
     Returns
     -------
     x : uint64
         As the port holds it: shifted significand (0 in what is no finite product), above it sign, NaN mark and infinity mark.
-    slot : uint8
+    slot : uint16
         ``SLOT_*`` and the address.
     """
     fmt = banks.activation
@@ -48,15 +50,31 @@ def banked_edge(banks: Banks, codes: npt.NDArray[np.integer], token: npt.NDArray
     for place, mark in enumerate((codes & np.uint64(fmt.sign_bit) != 0, nan & product, infinite & product)):
         x |= mark.astype(np.uint64) << np.uint64(banks.significand_bits + place)
 
-    bank = (exponent >> np.uint64(banks.granularity)).astype(np.uint8) << np.uint8(banks.w_bank_bits)
-    address = np.where(product, bank, token >> TOKEN_BANK_SHIFT).astype(np.uint8)
-    address |= np.where(token & TOKEN_SET, banks.count, 0).astype(np.uint8)
+    bank = (exponent >> np.uint64(banks.granularity)).astype(np.uint16) << np.uint16(banks.w_bank_bits)
+    address = np.where(product, bank, token >> TOKEN_BANK_SHIFT).astype(np.uint16)
+    address |= np.where(token & TOKEN_SET, banks.count, 0).astype(np.uint16)
     forward = np.zeros(token.shape, np.bool_)
     forward[1:] = product[1:] & product[:-1] & (address[1:] == address[:-1])
     drain = token & TOKEN_DRAIN != 0
-    slot = address << np.uint8(SLOT_ADDRESS_SHIFT)
-    slot |= np.where(product | drain, SLOT_WRITE, 0).astype(np.uint8)
-    slot |= np.where(drain | forward, SLOT_CLEAR, 0).astype(np.uint8)
-    slot |= np.where(forward, SLOT_FORWARD, 0).astype(np.uint8)
-    slot |= np.where(drain & (token & TOKEN_VALID == 0), SLOT_DRAIN, 0).astype(np.uint8)
+    reads = drain & (token & TOKEN_VALID == 0)
+    slot = address << np.uint16(SLOT_ADDRESS_SHIFT)
+    for mark, where in (
+        (SLOT_WRITE, product | drain),
+        (SLOT_CLEAR, drain | forward),
+        (SLOT_APART, ~forward),
+        (SLOT_HOLD, ~reads),
+        (SLOT_TURN, _turns(token, product, reads) | (drain & ~reads)),
+    ):
+        slot |= np.where(where, mark, 0).astype(np.uint16)
     return x, slot
+
+
+def _turns(token: npt.NDArray[np.uint8], product: npt.NDArray[np.bool_], reads: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Where another tile begins: the first product of the other set, or the first drain slot of the set that was under way."""
+    under_way = np.zeros(token.shape[1:], np.bool_)
+    turns = np.zeros(token.shape, np.bool_)
+    for t in range(len(token)):
+        of_set = (token[t] & TOKEN_SET != 0) ^ reads[t]
+        turns[t] = (product[t] | reads[t]) & (of_set != under_way)
+        under_way = under_way ^ turns[t]
+    return turns

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from golden.banked_edge import SLOT_ADDRESS_SHIFT, SLOT_CLEAR, SLOT_DRAIN, SLOT_FORWARD, SLOT_WRITE
+from golden.banked_edge import (
+    SLOT_ADDRESS_SHIFT,
+    SLOT_APART,
+    SLOT_CLEAR,
+    SLOT_HOLD,
+    SLOT_IDLE,
+    SLOT_TURN,
+    SLOT_WRITE,
+)
 from shiftforge.banks import SETS, Banks
 from shiftforge.config import Config
 
@@ -19,34 +27,55 @@ Ints = npt.NDArray[np.object_]
 
 @dataclass(frozen=True, eq=False)
 class BankedPEState:
-    """All registers of the PEs, named and packed as in the gateware, and the memory's words along the last axis.
+    """All registers of the PEs, named and packed as in the gateware, and the memories' words along the last axis.
 
-    ``clear``, ``forward`` and ``weight_bank`` exist where the weight selects a bank. ``held``, ``carried``, ``capture`` and the
-    words have the flags in their lowest bits (``capture`` below them the valid bit).
+    ``clear``, ``apart`` and ``weight_bank`` exist where the weight selects a bank, ``inf`` where the format has infinities. ``capture``
+    is its three registers as the port holds them: marks, lower half, upper half.
     """
 
     x_out: Ints
     slot_out: Ints
     w_out: Ints
     negate_1: Ints
+    negate: Ints
+    address: Ints
+    address_2: Ints
+    address_3: Ints
     clear: Ints
-    forward: Ints
+    apart: Ints
     weight_bank: Ints
-    held: Ints
-    carried: Ints
+    clear_2: Ints
+    apart_2: Ints
+    hold_2: Ints
+    write_2: Ints
+    write_3: Ints
+    held_low: Ints
+    held_high: Ints
+    carried_low: Ints
+    carried_high: Ints
     direct: Ints
     raised: Ints
-    negate: Ints
-    now: Ints
-    write_2: Ints
-    address_2: Ints
+    lower_2: Ints
+    upper_2: Ints
+    carry: Ints
+    nan: Ints
+    inf: Ints
+    seen: Ints
+    kept: Ints
+    tally: Ints
     capture: Ints
-    memory: Ints
+    memory_low: Ints
+    memory_high: Ints
 
 
 def integers(values: npt.ArrayLike) -> Ints:
     """The same values as Python integers in an object array."""
     return np.asarray(np.asarray(values).astype(object), dtype=object)
+
+
+def _bit(values: Ints, mask: int) -> Ints:
+    """1 where a bit of the mask is set."""
+    return integers(np.where(_any(values & mask), 1, 0))
 
 
 def _any(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -66,7 +95,7 @@ class BankedPE:
     Members
     -------
     state : BankedPEState
-        Registers and memory after the last edge; all zero at first.
+        Registers and memories after the last edge; all zero at first but for `SLOT_IDLE` and what follows from it.
     """
 
     def __init__(self, config: Config, shape: tuple[int, ...] = ()) -> None:
@@ -74,9 +103,10 @@ class BankedPE:
         self._banks = Banks.of(config)
         self._flag_bits = config.activation.flag_bits
         zero = np.zeros(shape, object)
-        names = list(BankedPEState.__dataclass_fields__)
-        memory = np.zeros((*shape, SETS * self._banks.count), object)
-        self.state = BankedPEState(**{name: memory if name == "memory" else zero for name in names})
+        state: dict[str, Ints] = dict.fromkeys(BankedPEState.__dataclass_fields__, zero)
+        state |= {"slot_out": zero + SLOT_IDLE, "hold_2": zero + 1}
+        words = np.zeros((*shape, SETS * self._banks.count), object)
+        self.state = BankedPEState(**state | {"memory_low": words, "memory_high": words})
 
     def step(self, x: npt.ArrayLike, slot: npt.ArrayLike, w: npt.ArrayLike) -> BankedPEState:
         """The registers after the next rising edge; inputs as the ports hold them."""
@@ -89,23 +119,26 @@ class BankedPE:
         new["negate_1"] = np.where(
             present, ((given_x >> banks.significand_bits) ^ (given_w >> code.exponent_bits)) & 1, 0
         )
-        part_mask = (1 << banks.w_bank_bits) - 1
-        new["clear"] = new["forward"] = new["weight_bank"] = np.zeros_like(given_x)
-        address = integers(old.slot_out >> SLOT_ADDRESS_SHIFT)
-        clear, forward = _any(old.slot_out & SLOT_CLEAR), _any(old.slot_out & SLOT_FORWARD)
-        if banks.w_bank_bits:
+        low = banks.w_bank_bits
+        new["address"] = given_slot >> (SLOT_ADDRESS_SHIFT + low)
+        new["clear"] = new["apart"] = new["weight_bank"] = np.zeros_like(given_x)
+        address = old.address
+        clear, apart = _bit(old.slot_out, SLOT_CLEAR), _bit(old.slot_out, SLOT_APART)
+        if low:
+            part_mask = (1 << low) - 1
             part = (given_w >> banks.w_shift_bits) & part_mask
             other = _any((old.w_out >> banks.w_shift_bits ^ part) & part_mask)
-            asked, cleared = _any(given_slot & SLOT_FORWARD), _any(given_slot & SLOT_CLEAR)
-            new["clear"] = np.where(cleared & ~(asked & other), 1, 0)
-            new["forward"] = np.where(asked & ~other, 1, 0)
-            new["weight_bank"] = np.where(~cleared | asked, part, (given_slot >> SLOT_ADDRESS_SHIFT) & part_mask)
-            address = integers((address & ~part_mask) | old.weight_bank)
-            clear, forward = _any(old.clear), _any(old.forward)
+            alone, cleared = _any(given_slot & SLOT_APART), _any(given_slot & SLOT_CLEAR)
+            new["clear"] = np.where(cleared & (alone | ~other), 1, 0)
+            new["apart"] = np.where(alone | other, 1, 0)
+            new["weight_bank"] = np.where(~cleared | ~alone, part, (given_slot >> SLOT_ADDRESS_SHIFT) & part_mask)
+            address = integers(old.address << low | old.weight_bank)
+            clear, apart = old.clear, old.apart
+        hold = _bit(old.slot_out, SLOT_HOLD)
+        new |= {"address_2": address, "address_3": old.address_2, "clear_2": clear, "apart_2": apart, "hold_2": hold}
+        new |= {"write_2": _bit(old.slot_out, SLOT_WRITE), "write_3": old.write_2, "tally": 1 - hold}
 
-        # ---- read, addend
-        read = np.take_along_axis(old.memory, address[..., None].astype(np.int64), axis=-1)[..., 0]
-        total = self._total()
+        # ---- addend
         present = ~_any(old.w_out & code.mask_bit)
         lift_bits = banks.w_shift_bits - 1
         magnitude = banks.significand_bits + (1 << lift_bits) - 1
@@ -113,35 +146,61 @@ class BankedPE:
         shifted = significand << (old.w_out & ((1 << lift_bits) - 1))
         addend = shifted ^ (old.negate_1 * ((2 << magnitude) - 1))  # the bit above is the sign
         raises = _any(old.w_out & (1 << lift_bits))
-        nan = (old.x_out >> (banks.significand_bits + 1)) & 1
-        infinite = (old.x_out >> (banks.significand_bits + 2)) & 1
-        now = nan | (infinite & ~old.negate_1) << 1 | (infinite & old.negate_1) << 2
         new |= {
-            "held": np.where(clear, 0, read),
-            "carried": np.where(forward, total, 0),
             "direct": np.where(present & ~raises, addend, 0),
             "raised": np.where(present & raises, addend, 0),
             "negate": old.negate_1,
-            "now": np.where(present, now, 0),
-            "write_2": old.slot_out & SLOT_WRITE,
-            "address_2": address,
-            "capture": np.where(_any(old.slot_out & SLOT_DRAIN), read << 1 | 1, 0),
         }
 
-        # ---- write
-        memory = old.memory.copy()
-        index = old.address_2[..., None].astype(np.int64)
-        kept = np.take_along_axis(memory, index, axis=-1)[..., 0]
-        np.put_along_axis(memory, index, integers(np.where(_any(old.write_2), total, kept))[..., None], axis=-1)
-        self.state = BankedPEState(**{name: integers(value) for name, value in new.items()}, memory=memory)
+        # ---- the two halves
+        lower, upper = self._addends()
+        low_bits, low_mask = banks.low_bits, (1 << banks.low_bits) - 1
+        new |= {"lower_2": lower >> low_bits, "upper_2": upper >> low_bits}
+        total = (old.held_low | old.carried_low) + ((lower | upper) & low_mask) + old.negate
+        new["carry"] = total >> low_bits
+        slot_1, slot_2 = (address, clear, apart, hold), (old.address_2, old.clear_2, old.apart_2, old.hold_2)
+        written_1, written_2 = (old.address_2, old.write_2), (old.address_3, old.write_3)
+        low_given = self._half(new, "low", slot_1, written_1, integers(total & low_mask))
+        total = (old.held_high | old.carried_high) + (old.lower_2 | old.upper_2) + old.carry
+        high_mask = (1 << (banks.word_bits - low_bits)) - 1
+        high_given = self._half(new, "high", slot_2, written_2, integers(total & high_mask))
+
+        # ---- marks
+        nan, inf = ((old.x_out >> (banks.significand_bits + place)) & 1 for place in (1, 2))
+        new |= {"nan": np.where(present, nan, 0), "inf": np.where(present, inf, 0)}
+        marks = old.seen | old.nan
+        if self._flag_bits == 3:
+            marks = marks | (old.inf & (1 - old.negate)) << 1 | (old.inf & old.negate) << 2
+        turn = _any(old.slot_out & SLOT_TURN)
+        new |= {"seen": np.where(turn, 0, marks), "kept": np.where(turn, marks, old.kept)}
+        flags = np.where(_any(hold), 0, old.kept)
+        new["capture"] = flags | (low_given | high_given << low_bits) << self._flag_bits
+
+        self.state = BankedPEState(**{name: integers(value) for name, value in new.items()})
         return self.state
 
-    def _total(self) -> Ints:
-        """What the adder and the flags' ORs make of the registers: the word that is written."""
-        old, banks, flag_bits = self.state, self._banks, self._flag_bits
+    def _half(
+        self, new: dict[str, Ints], name: str, slot: tuple[Ints, Ints, Ints, Ints], written: tuple[Ints, Ints], total: Ints
+    ) -> Ints:
+        """The registers and memory of that half of the words; returns what it hands over."""
+        address, clear, apart, hold = slot
+        memory: Ints = getattr(self.state, f"memory_{name}")
+        read = np.take_along_axis(memory, address[..., None].astype(np.int64), axis=-1)[..., 0]
+        new[f"held_{name}"] = integers(np.where(_any(clear), 0, read))
+        new[f"carried_{name}"] = integers(np.where(_any(apart), 0, total))
+        memory = memory.copy()
+        index = written[0][..., None].astype(np.int64)
+        kept = np.take_along_axis(memory, index, axis=-1)[..., 0]
+        np.put_along_axis(memory, index, integers(np.where(_any(written[1]), total, kept))[..., None], axis=-1)
+        new[f"memory_{name}"] = memory
+        return integers(np.where(_any(hold), 0, read))
+
+    def _addends(self) -> tuple[Ints, Ints]:
+        """The addend over the whole width of a word, as it is and raised; one of them is zero but for the sign's fill."""
+        old, banks = self.state, self._banks
         lift = 1 << (banks.w_shift_bits - 1)
         magnitude = banks.significand_bits + lift - 1
-        word_mask, low = (1 << banks.word_bits) - 1, (1 << magnitude) - 1
+        low = (1 << magnitude) - 1
 
         def sign(register: Ints, place: int, width: int) -> Ints:
             return (register >> magnitude) * (((1 << width) - 1) << place)
@@ -150,7 +209,4 @@ class BankedPE:
         lower = (old.direct & low) | sign(old.direct, magnitude, lift)
         lower = lower | old.negate * (((1 << upper_places) - 1) << (magnitude + lift))
         upper = ((old.raised & low) << lift) | sign(old.raised, 0, lift)
-        accumulated = old.held | old.carried
-        word = ((accumulated >> flag_bits) + (lower | upper) + old.negate) & word_mask
-        flags = (accumulated & ((1 << flag_bits) - 1)) | old.now
-        return integers(word << flag_bits | flags)
+        return integers(lower), integers(upper)

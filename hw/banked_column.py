@@ -66,7 +66,7 @@ class BankedColumn(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, banks = self.config, Banks.of(self.config)
-        rows, step, flag_bits = config.rows, banks.step, config.activation.flag_bits
+        rows, step = config.rows, banks.step
 
         # ---- where the word belongs
         row, set_ = Signal(range(max(rows, 2))), Signal()
@@ -109,9 +109,7 @@ class BankedColumn(wiring.Component):
             carry=0,
         )
         total = register(m, added, "total")
-        # The marks of both signs are those of NaN, or of both infinities, whose sum is NaN.
-        marks = register(m, seen[0] | seen[1], "marks_1")
-        flags = register(m, marks if flag_bits == 1 else Cat(marks.all(), marks), "flags")
+        flags = register(m, register(m, seen[0] | seen[1], "flags_1"), "flags")
         valid_1, valid_2, last_1, last_2 = Signal(), Signal(), Signal(), Signal()
         bank_1, bank_2 = Signal(banks.count, reset_less=True), Signal(banks.count, reset_less=True)
         row_1, row_2 = Signal(row.shape(), reset_less=True), Signal(row.shape(), reset_less=True)

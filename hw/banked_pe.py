@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.delay import register, unless
 from hw.instance import Unit
+from hw.pe import flags_layout
 from hw.tech.add_merge import AddMerge
 from shiftforge.banks import BANKS, SETS, Banks
 from shiftforge.config import Config
@@ -46,18 +47,12 @@ IDLE = MappingProxyType({"hold": 1})
 """A slot in which nothing happens."""
 
 
-def seen_layout(config: Config) -> data.StructLayout:
-    """Sticky non-finite marks of a PE: NaN alone, or +inf and -inf, of which NaN sets both, because both make NaN."""
-    names = {1: ("nan",), 3: ("pos_inf", "neg_inf")}[config.activation.flag_bits]
-    return data.StructLayout(dict.fromkeys(names, 1))
-
-
 def banked_capture_layout(config: Config) -> data.StructLayout:
     """What a PE hands to its column in a drain slot, all zero otherwise: a bank's word, whose upper half `high` comes one cycle
     after all the rest, and with a tile's last bank the marks that the tile has seen (with the others any)."""
     banks = Banks.of(config)
     return data.StructLayout(
-        {"flags": seen_layout(config), "low": banks.low_bits, "high": banks.word_bits - banks.low_bits}
+        {"flags": flags_layout(config), "low": banks.low_bits, "high": banks.word_bits - banks.low_bits}
     )
 
 
@@ -173,8 +168,9 @@ class BankedPE(wiring.Component):
         upper = Cat(raised[-1].replicate(lift), raised[:-1])
 
         # ---- the two halves
-        write, settled = Signal(), Signal()
-        m.d.sync += [write.eq(slot.write), settled.eq(write)]
+        write_2 = Signal()
+        write_3 = Signal()
+        m.d.sync += [write_2.eq(slot.write), write_3.eq(write_2)]
         m.d.sync += self.tally.word.eq(~slot.hold)
         marks = {"clear": clear, "apart": apart, "hold": slot.hold}
         address_2 = register(m, address, "address_2")
@@ -184,7 +180,7 @@ class BankedPE(wiring.Component):
             "low",
             adder=self.low_adder,
             slot=(address, clear, apart, slot.hold),
-            write=(address_2, write),
+            write=(address_2, write_2),
             addend=(lower[:low_bits], upper[:low_bits], negate),
             capture=self.capture.low,
         )
@@ -193,7 +189,7 @@ class BankedPE(wiring.Component):
             "high",
             adder=self.high_adder,
             slot=(address_2, *(register(m, bit, f"{name}_2") for name, bit in marks.items())),
-            write=(address_3, settled),
+            write=(address_3, write_3),
             addend=(
                 register(m, lower[low_bits:], "lower_2"),
                 register(m, upper[low_bits:], "upper_2"),
@@ -206,7 +202,7 @@ class BankedPE(wiring.Component):
         now: list[Value] = [register(m, x.nan & ~masked, "nan")]
         if config.activation.has_inf:
             inf = register(m, x.inf & ~masked, "inf")
-            now = [now[0] | (inf & ~negate), now[0] | (inf & negate)]
+            now += [inf & ~negate, inf & negate]
         seen, kept = (Signal(len(now), name=name, reset_less=True) for name in ("seen", "kept"))
         m.d.sync += seen.eq(seen | Cat(now))
         with m.If(slot.turn):

@@ -75,8 +75,7 @@ class Core(wiring.Component):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        inner = getattr(self.column, "units", ())
-        return (self.array.pe, self.row_feed, self.row_edge, *inner, self.column, self.lane, self.activations.bank)
+        return (self.array.pe, self.row_feed, self.row_edge, self.column, self.lane, self.activations.bank)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -84,7 +84,9 @@ def _single(module: str, unit: str, **options: int) -> Callable[[Config, Path], 
 
     def prepare(config: Config, folder: Path) -> Prepared:
         make = cast("Callable[..., object]", getattr(import_module(module), unit))
-        return Prepared([_write(folder, "bench_top", make(config, **options))], "bench_top")
+        top = make(config, **options)
+        parts = [_write(folder, part.module_name, part) for part in getattr(top, "units", ())]
+        return Prepared([*parts, _write(folder, "bench_top", top)], "bench_top")
 
     return prepare
 

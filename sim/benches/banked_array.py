@@ -34,10 +34,11 @@ async def every_register_of_every_pe(dut) -> None:
     drive(len(given.w) - 1)
     await start_clock(dut)
     handles = [getattr(getattr(dut, f"pe_{r}_{c}"), name) for name in names for r, c in places]
-    handles += [getattr(dut, f"column_{c}") for c in range(cols)]
-    labels = [f"{name} {place}" for name in names for place in places] + [f"column {c}" for c in range(cols)]
+    handles += [getattr(dut, f"{port}_{c}") for port in ("column", "tally") for c in range(cols)]
+    labels = [f"{name} {place}" for name in names for place in places]
+    labels += [f"{port} {c}" for port in ("column", "tally") for c in range(cols)]
     parts = [getattr(trace.pe, name).reshape(len(trace.column), -1) for name in names]
-    expected = np.concatenate([*parts, trace.column], axis=1)
+    expected = np.concatenate([*parts, trace.column, trace.tally], axis=1)
     # Before its first product has passed, an input register holds whatever stood at the ports during the reset.
     settled = rows + cols + 3
     seen = []
@@ -49,5 +50,5 @@ async def every_register_of_every_pe(dut) -> None:
     for t in range(settled, len(seen)):
         for label, found, wanted in zip(labels, seen[t], cast("list[int]", expected[t].tolist()), strict=True):
             assert found == wanted, f"{label} must be {wanted:#x} in cycle {t}, not {found:#x}"
-    captured = sum(int(word) & 1 for word in trace.column.flat)
-    assert captured == 12 * rows * cols * array.banks.count, "the stimulus must drain its twelve tiles"
+    captured = sum(int(first) for first in trace.tally.flat)
+    assert captured == 12 * cols * array.banks.count, "the stimulus must drain its twelve tiles"

@@ -1,5 +1,6 @@
 """PE with banked accumulators: random inputs of every kind each cycle, every register and word against the golden PE each cycle."""
 
+from dataclasses import fields
 from typing import cast
 
 import cocotb
@@ -17,9 +18,9 @@ from sim.runner import bench_parameters
 
 def register_names(config: Config) -> list[str]:
     """The registers of a PE, ports among them, as the gateware names them."""
-    names = ["x_out", "slot_out", "w_out", "negate_1", "held", "carried", "direct", "raised"]
-    names += ["negate", "now", "write_2", "address_2", "capture"]
-    return names + (["clear", "forward", "weight_bank"] if Banks.of(config).w_bank_bits else [])
+    absent = set() if Banks.of(config).w_bank_bits else {"clear", "apart", "weight_bank"}
+    absent |= {"memory_low", "memory_high"} | (set() if config.activation.has_inf else {"inf"})
+    return [field.name for field in fields(BankedPEState) if field.name not in absent]
 
 
 def register_values(config: Config, state: BankedPEState) -> list[int]:

@@ -8,9 +8,10 @@ import pytest
 from golden.banked_array import BankedArray, BankedInput
 from golden.banked_edge import (
     SLOT_ADDRESS_SHIFT,
+    SLOT_APART,
     SLOT_CLEAR,
-    SLOT_DRAIN,
-    SLOT_FORWARD,
+    SLOT_HOLD,
+    SLOT_TURN,
     SLOT_WRITE,
     TOKEN_BANK_SHIFT,
     TOKEN_DRAIN,
@@ -104,21 +105,26 @@ def test_the_edge_keeps_every_value(activation):
 
 
 def test_the_slots():
-    """Forward only from product to product of the same word; wipes and drain slots clear, and only drain slots are read."""
+    """Apart but from product to product of the same word; wipes and drain slots clear, and only drain slots are read; a tile ends with
+    the first product of the other set, or with its first drain slot, and a wipe ends any."""
     banks = Banks(format_named("fp16"), WeightCode(3), 21)
     one, two = 15 << 10, 23 << 10  # banks 3 and 5
     p, d, wipe = TOKEN_VALID, TOKEN_DRAIN, TOKEN_VALID | TOKEN_DRAIN
     five = 5 << TOKEN_BANK_SHIFT
+    w, c, a, h, t = SLOT_WRITE, SLOT_CLEAR, SLOT_APART, SLOT_HOLD, SLOT_TURN
     given = [
-        (one, p, SLOT_WRITE, 3),
-        (one, p, SLOT_WRITE | SLOT_CLEAR | SLOT_FORWARD, 3),
-        (two, p, SLOT_WRITE, 5),
-        (two, p | TOKEN_SET, SLOT_WRITE, 13),
-        (two, d | five, SLOT_WRITE | SLOT_CLEAR | SLOT_DRAIN, 5),
-        (two, p, SLOT_WRITE, 5),
-        (two, wipe | five | TOKEN_SET, SLOT_WRITE | SLOT_CLEAR, 13),
-        (two, five, 0, 5),
-        (two, p, SLOT_WRITE, 5),
+        (one, p, w | a | h, 3),
+        (one, p, w | c | h, 3),
+        (two, p, w | a | h, 5),
+        (two, p | TOKEN_SET, w | a | h | t, 13),
+        (two, d | five, w | c | a, 5),
+        (two, d | five | TOKEN_SET, w | c | a | t, 13),
+        (two, d | five | TOKEN_SET, w | c | a, 13),
+        (two, p, w | a | h, 5),
+        (two, wipe | five | TOKEN_SET, w | c | a | h | t, 13),
+        (two, five, a | h, 5),
+        (two, p, w | a | h, 5),
+        (two, p | TOKEN_SET, w | a | h | t, 13),
     ]
     _, slot = banked_edge(banks, np.array([[g[0]] for g in given]), np.array([[g[1]] for g in given]))
     assert slot[:, 0].tolist() == [flags | address << SLOT_ADDRESS_SHIFT for *_, flags, address in given]
