@@ -47,14 +47,17 @@ class PEInput:
 class PEState:
     """All registers of the PEs, named as in the gateware.
 
-    Those that end in ``_2`` and ``shift`` are the second shift stage of 4-bit weights, ``added_top`` is of products with an even
-    number of bits; where the gateware has none, they mean nothing.
+    ``direct`` and ``raised`` are of 2-bit weights, ``addend``, ``top`` and ``select`` of wider ones; those that end in ``_2`` and
+    ``shift`` are the second shift stage of 4-bit weights; ``added_top`` is of products with an odd number of bits. Where the
+    gateware has none, they mean nothing.
     """
 
     x_out: Int64
     special_out: UInt8
     token_out: UInt8
     w_out: UInt8
+    direct: Int64
+    raised: Int64
     addend: Int64
     top: UInt8
     negate: UInt8
@@ -100,7 +103,8 @@ class PE:
     Members
     -------
     state : PEState
-        Registers after the last edge. After a reset with idle inputs all are zero but `top` and its delays: 0 is not negative.
+        Registers after the last edge. After a reset with idle inputs all are zero but `top` and its delays, since 0
+        is not negative, and `raised`, which is all ones as long as it is not in use.
     """
 
     def __init__(self, config: Config, shape: tuple[int, ...] = ()) -> None:
@@ -108,12 +112,21 @@ class PE:
         self._mask = np.uint64((1 << config.low_bits) - 1)
         self._next = [np.array([step(s, bits) for s in range(1 << bits)], np.uint64) for bits in config.carries.lengths]
         kinds = {"Int64": np.int64, "UInt64": np.uint64, "UInt8": np.uint8}
-        wide = {"x_out": "Int64", "addend": "Int64", "addend_2": "Int64", "acc": "UInt64", "capture_low": "UInt64"}
+        wide = {
+            "x_out": "Int64",
+            "direct": "Int64",
+            "raised": "Int64",
+            "addend": "Int64",
+            "addend_2": "Int64",
+            "acc": "UInt64",
+            "capture_low": "UInt64",
+        }
         wide |= dict.fromkeys(("count_0", "count_1", "capture_count_0", "capture_count_1"), "UInt64")
         idle: dict[str, npt.NDArray] = {
             f.name: np.zeros(shape, kinds[wide.get(f.name, "UInt8")]) for f in fields(PEState)
         }
         idle |= dict.fromkeys(("top", "top_2", "added_top"), np.ones(shape, np.uint8))
+        idle["raised"] = np.full(shape, -1, np.int64)
         self.state = PEState(**idle)
 
     def step(self, given: PEInput) -> PEState:
@@ -122,7 +135,7 @@ class PE:
         bits = config.weights.bits
         sign = (given.w >> np.uint8(bits - 1)) & np.uint8(1)
         exponent = (given.w & np.uint8(config.weights.max_exponent)).astype(np.int64)
-        addend = (given.x << (exponent & (bits > 2))) ^ -sign.astype(np.int64)
+        addend = (given.x << (exponent & 1)) ^ -sign.astype(np.int64)
 
         # The product whose upper exponent bit the adder shifts by.
         mask_bit = np.uint8(config.weights.mask_bit)
@@ -133,7 +146,13 @@ class PE:
             token, now, masked = old.token_2, old.now_2, old.masked_2
         valid, first = token & TOKEN_VALID != 0, token & TOKEN_FIRST != 0
         enable = valid & (masked == 0)
-        product = _shifted(value, negate, select, 1 << (bits - 2)) + (1 << (config.product_bits - 1))
+        if bits == 2:
+            # One register is x and the other all ones, but for the lowest bit of `direct`, which is 0 when it is not in use.
+            summand = (old.direct & ((old.raised << 1) | 1)) ^ -negate.astype(np.int64)
+            top = (summand >= 0).astype(np.uint8)
+        else:
+            summand = _shifted(value, negate, select, 1 << (bits - 2))
+        product = summand + (1 << (config.product_bits - 1))
         total = (old.acc + product.astype(np.uint64) + negate.astype(np.uint64)) & self._mask
 
         end = (old.acc >> np.uint64(config.low_bits - 1)).astype(np.uint8)
@@ -153,6 +172,8 @@ class PE:
             special_out=given.special,
             token_out=given.token,
             w_out=given.w,
+            direct=np.where(exponent, -2, given.x),
+            raised=np.where(exponent, given.x, -1),
             addend=addend,
             top=(addend >= 0).astype(np.uint8),
             negate=sign,

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.delay import register
 from hw.instance import Unit
 from hw.tech.add_select import AddSelect
+from hw.tech.add_signed import AddSigned
 from shiftforge.config import Config
 from shiftforge.counter import TAPS
 
@@ -94,7 +95,8 @@ class PE(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        self.adder = AddSelect(config.low_bits)
+        low, top = config.low_bits, config.product_bits - 1
+        self.adder = AddSigned(low, top) if config.weights.bits == 2 else AddSelect(low)
         fixed = signed(config.activation.fixed_bits)
         members: dict[str, wiring.Member] = {
             "x": In(fixed),
@@ -131,46 +133,19 @@ class PE(wiring.Component):
         m.d.sync += self.token_out.eq(self.token)
         m.d.comb += [self.x_out.eq(register(m, self.x, "x_held")), self.w_out.eq(register(m, self.w, "w_held"))]
 
-        # Product up to its upper exponent bit.
         sign, exponent = self.w[code.exponent_bits], self.w[: code.exponent_bits]
-        lower = self.x.as_unsigned() if code.bits == 2 else (self.x << exponent[0]).as_unsigned()
-        token = self.token_out  # of the product in `addend`
-        addend = register(m, lower ^ sign.replicate(len(lower)), "addend")
-        top = register(m, ~(lower[-1] ^ sign), "top")
-        # These reset, so that synthesis does not merge them with the code on its way down, and places them at their adder.
-        negate = Signal()
-        select = Signal()
-        m.d.sync += [negate.eq(sign), select.eq(exponent[-1])]
+        token = self.token_out  # of the product that meets the accumulator
         masked = self.w_out[code.bits] if code.mask else Const(0, 1)
         now = register(m, self._marks(sign), "now") if config.activation.flag_bits else Const(0, 1)
         if code.bits == 4:
-            shift = register(m, exponent[1], "shift")
-            addend = register(m, _shifted(addend, negate, shift, 2), "addend_2")
-            top, negate, select = (
-                register(m, top, "top_2"),
-                register(m, negate, "negate_2"),
-                register(m, select, "select_2"),
-            )
             if code.mask:
                 masked = register(m, masked, "masked_2")
             if config.activation.flag_bits:
                 now = register(m, now, "now_2")
             token = Signal(TOKEN, name="token_2")
             m.d.sync += token.eq(self.token_out)
-
-        # Accumulator: both choices of the multiplexer have the product's top bit, flipped, in common.
         acc = Signal(config.low_bits)
-        distance = 1 << (code.exponent_bits - 1)
-        above = Const(0, config.low_bits - config.product_bits)
-        total = self.adder.add(
-            m,
-            "adder",
-            a=acc,
-            c=Cat(addend, addend[-1].replicate(distance - 1), top, above),
-            d=Cat(negate.replicate(distance), addend[:-1], top, above),
-            select=select,
-            carry=negate,
-        )
+        total, top = self._sum(m, acc, sign, exponent)
         enable = token.valid & ~masked if code.mask else token.valid
         with m.If(enable):
             m.d.sync += acc.eq(total)
@@ -213,6 +188,68 @@ class PE(wiring.Component):
                 m.d.sync += flags.eq(Mux(token.first, 0, flags.as_value()) | now)
             m.d.comb += self.capture.flags.eq(_unless(m, added.more, flags.as_value(), "capture_flags"))
         return m
+
+    def _sum(self, m: Module, acc: Signal, sign: Value, exponent: Value) -> tuple[Value, Value]:
+        """`acc` and the product of some cycles ago, its top bit flipped; and that bit."""
+        above = Const(0, self.config.low_bits - self.config.product_bits)
+        # These reset, so that synthesis does not merge them with the code on its way down, and places them at their adder.
+        negate = Signal()
+        m.d.sync += negate.eq(sign)
+        if isinstance(self.adder, AddSigned):
+            return self._sum_signed(m, self.adder, acc, negate, exponent, above)
+        select = Signal()
+        m.d.sync += select.eq(exponent[-1])
+        # Product up to its upper exponent bit.
+        lower = (self.x << exponent[0]).as_unsigned()
+        addend = register(m, lower ^ sign.replicate(len(lower)), "addend")
+        top = register(m, ~(lower[-1] ^ sign), "top")
+        if self.config.weights.bits == 4:
+            shift = register(m, exponent[1], "shift")
+            addend = register(m, _shifted(addend, negate, shift, 2), "addend_2")
+            top, negate, select = (
+                register(m, top, "top_2"),
+                register(m, negate, "negate_2"),
+                register(m, select, "select_2"),
+            )
+        # Both choices of the multiplexer have the product's top bit, flipped, in common.
+        distance = 1 << (self.config.weights.exponent_bits - 1)
+        total = self.adder.add(
+            m,
+            "adder",
+            a=acc,
+            c=Cat(addend, addend[-1].replicate(distance - 1), top, above),
+            d=Cat(negate.replicate(distance), addend[:-1], top, above),
+            select=select,
+            carry=negate,
+        )
+        return total, top
+
+    def _sum_signed(
+        self, m: Module, adder: AddSigned, acc: Signal, negate: Signal, raise_: Value, above: Const
+    ) -> tuple[Value, Value]:
+        """The same with 2-bit weights: of `direct` and `raised` one is x, the other one set to all ones, so that their AND chooses.
+
+        But `direct`'s lowest bit resets: raised, that bit is 0. They start as they are set, which flip-flops ask for.
+        """
+        bits = len(self.x)
+        ones = (1 << bits) - 1
+        direct = Signal(bits, init=ones - 1, reset_less=True)
+        raised = Signal(bits, init=ones, reset_less=True)
+        m.d.sync += [direct.eq(self.x), raised.eq(self.x)]
+        with m.If(raise_):
+            m.d.sync += direct.eq(ones - 1)
+        with m.Else():
+            m.d.sync += raised.eq(ones)
+        total = adder.add(
+            m,
+            "adder",
+            a=acc,
+            c=Cat(direct, direct[-1], above),
+            d=Cat(1, raised, above),
+            negative=Cat(negate.replicate(bits + 1), above),
+            carry=negate,
+        )
+        return total, ~((direct[-1] & raised[-1]) ^ negate)
 
     def _marks(self, sign: Value) -> Value:
         """The flags that this product alone gives."""

@@ -19,20 +19,8 @@ PlainInts = npt.NDArray[np.object_]
 
 def register_names(config: Config) -> list[str]:
     """The registers of a PE, ports among them, as the gateware names them."""
-    names = [
-        "x_out",
-        "token_out",
-        "w_out",
-        "addend",
-        "top",
-        "negate",
-        "select",
-        "acc",
-        "added",
-        "product",
-        "old_top",
-        "carry",
-    ]
+    names = ["x_out", "token_out", "w_out", "negate", "acc", "added", "product", "old_top", "carry"]
+    names += ["direct", "raised"] if config.weights.bits == 2 else ["addend", "top", "select"]
     names += ["carried", "count_0", "count_1", "early", "counted_more", "tally", "capture"]
     if config.low_bits == config.product_bits:
         names += ["added_top"]
@@ -66,6 +54,8 @@ def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
     widths = {
         "x_out": fixed,
         "w_out": config.weights.element_bits,
+        "direct": fixed,
+        "raised": fixed,
         "addend": lower,
         "addend_2": lower + 2,
         "acc": config.low_bits,

@@ -169,12 +169,24 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     # The unit's registers are those of the specification, so that the induction starts from no state that cannot be.
     negate = Signal(name="spec_negate")
     m.d.sync += negate.eq(sign)
-    select = Signal(name="spec_select")
-    m.d.sync += select.eq(w[config.weights.exponent_bits - 1])
     sign_of = negate
-    equal += [("negate", "spec_negate"), ("select", "spec_select"), ("counted_more", "spec_counted_more")]
+    equal += [("negate", "spec_negate"), ("counted_more", "spec_counted_more")]
+    peeked: list[tuple[str, str]] = []
+    if weight_bits == 2:
+        # The precondition of the adder: where the module adds a one to nothing, c or d is one.
+        looks = {port: Signal(low, name=f"in_{port}") for port in ("c", "d", "negative")}
+        for port, look in looks.items():
+            ports.append(look)
+            peeked.append((look.name, f"adder_{port}"))
+        signs = looks["negative"] ^ (1 << unit.adder.flip)
+        claims.claim((signs & ~(looks["c"] | looks["d"])) == 0)
+    else:
+        select = Signal(name="spec_select")
+        m.d.sync += select.eq(w[config.weights.exponent_bits - 1])
+        equal.append(("select", "spec_select"))
     if weight_bits == 4:
-        sign_of, select = late(negate, 1, "negate_2"), late(select, 1, "select_2")
+        sign_of = late(negate, 1, "negate_2")
+        late(select, 1, "select_2")
         equal += [("negate_2", "spec_negate_2_0"), ("select_2", "spec_select_2_0")]
     # one's complement of the shifted activation, before its upper shift
     link = Signal(signed(config.product_bits), name="spec_addend")
@@ -196,7 +208,7 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     bad = claims.close()
     text = rtlil.convert(m, name="top", ports=[*ports, link, bad], emit_src=False)
     parts = [rtlil.convert(part, name=part.module_name, emit_src=False) for part in unit.units]
-    return Script("\n".join([*parts, text]), equal=tuple(equal))
+    return Script("\n".join([*parts, text]), equal=tuple(equal), peeked=tuple(peeked))
 
 
 class _InStep(wiring.Component):
