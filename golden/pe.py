@@ -14,6 +14,8 @@ from shiftforge.counter import step
 
 TOKEN_VALID, TOKEN_FIRST, TOKEN_MORE = 1, 2, 4
 """Bits of a token: a product (not a bubble), the first of its dot product, not the last of it. A bubble is `TOKEN_MORE` alone."""
+CARRIED_FIRST, CARRIED_MORE = TOKEN_FIRST >> 1, TOKEN_MORE >> 1
+"""Bits of `PEState.carried`: a token without its valid bit."""
 TALLY_PRODUCT, TALLY_LAST = 1, 2
 """Bits of a tally: a product was accumulated, it was the last of its dot product."""
 FLAG_NAN, FLAG_POS_INF, FLAG_NEG_INF = 1, 2, 4
@@ -104,7 +106,7 @@ class PE:
     -------
     state : PEState
         Registers after the last edge. After a reset with idle inputs all are zero but `top` and its delays, since 0
-        is not negative, and `raised`, which is all ones as long as it is not in use.
+        is not negative, `raised`, which is all ones as long as it is not in use, and what tells that a token is not the last.
     """
 
     def __init__(self, config: Config, shape: tuple[int, ...] = ()) -> None:
@@ -126,7 +128,8 @@ class PE:
             f.name: np.zeros(shape, kinds[wide.get(f.name, "UInt8")]) for f in fields(PEState)
         }
         idle |= dict.fromkeys(("top", "top_2", "added_top"), np.ones(shape, np.uint8))
-        idle["raised"] = np.full(shape, -1, np.int64)
+        idle |= {"raised": np.full(shape, -1, np.int64), "added": np.full(shape, TOKEN_MORE, np.uint8)}
+        idle |= {"carried": np.full(shape, CARRIED_MORE, np.uint8), "counted_more": np.ones(shape, np.uint8)}
         self.state = PEState(**idle)
 
     def step(self, given: PEInput) -> PEState:
@@ -160,7 +163,7 @@ class PE:
             carry = old.old_top & (end ^ 1)
         else:
             carry = np.where(end, old.old_top & old.added_top, old.old_top | old.added_top)
-        restart = old.carried & TOKEN_FIRST != 0
+        restart = old.carried & CARRIED_FIRST != 0
         counts = [
             np.where(restart, np.uint64(0), np.where(old.carry, following[count.astype(np.int64)], count))
             for following, count in zip(self._next, (old.count_0, old.count_1), strict=True)
@@ -194,11 +197,11 @@ class PE:
             old_top=end,
             added_top=top,
             carry=(carry & old.product).astype(np.uint8),
-            carried=old.added,
+            carried=old.added >> np.uint8(1),
             count_0=counts[0],
             count_1=counts[1],
             early=np.where(restart, old.carry, old.early),
-            counted_more=(old.carried & TOKEN_MORE != 0).astype(np.uint8),
+            counted_more=(old.carried & CARRIED_MORE != 0).astype(np.uint8),
             tally=(old.product * TALLY_PRODUCT | np.where(ended, TALLY_LAST, 0)).astype(np.uint8),
             capture_low=np.where(low_idle, np.uint64(0), old.acc),
             capture_flags=np.where(low_idle, np.uint8(0), old.flags),

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.delay import register
+from hw.delay import MOST_COPIES, copies, register
 from hw.instance import Unit
 from hw.tech.add_select import AddSelect
 from hw.tech.add_signed import AddSigned
@@ -14,6 +14,9 @@ from shiftforge.counter import TAPS
 TOKEN = data.StructLayout({"valid": 1, "first": 1, "more": 1})
 """Travels with an activation: it is a product (not a bubble); the first of its dot product; not the last of it. Bubbles are
 neither first nor last. `more` is that way round because it resets flip-flops, and their reset has no inverter."""
+
+SEGMENT_BITS = 8
+"""Of the adder, to be driven by one register."""
 
 
 def special_layout(config: Config) -> data.StructLayout:
@@ -151,10 +154,10 @@ class PE(wiring.Component):
             m.d.sync += acc.eq(total)
 
         # Its carry, seen one cycle later from the top bits before and after; then the counters.
-        added = Signal(TOKEN)
-        carried = Signal(TOKEN)
+        added = Signal(TOKEN, init={"more": 1})
+        carried = Signal(data.StructLayout({"first": 1, "more": 1}), init={"first": 1, "more": 1}, reset_less=True)
         product = Signal()  # `added.valid`, if it was accumulated
-        m.d.sync += [added.eq(token), carried.eq(added), product.eq(enable)]
+        m.d.sync += [added.eq(token), carried.first.eq(added.first), carried.more.eq(added.more), product.eq(enable)]
         old_top = register(m, acc[-1], "old_top")
         if config.low_bits > config.product_bits:
             carries = old_top & ~acc[-1]
@@ -191,41 +194,36 @@ class PE(wiring.Component):
 
     def _sum(self, m: Module, acc: Signal, sign: Value, exponent: Value) -> tuple[Value, Value]:
         """`acc` and the product of some cycles ago, its top bit flipped; and that bit."""
-        above = Const(0, self.config.low_bits - self.config.product_bits)
-        # These reset, so that synthesis does not merge them with the code on its way down, and places them at their adder.
-        negate = Signal()
-        m.d.sync += negate.eq(sign)
+        nothing = Const(0, self.config.low_bits - self.config.product_bits)
         if isinstance(self.adder, AddSigned):
-            return self._sum_signed(m, self.adder, acc, negate, exponent, above)
-        select = Signal()
-        m.d.sync += select.eq(exponent[-1])
-        # Product up to its upper exponent bit.
+            return self._sum_signed(m, self.adder, acc, sign, exponent, nothing)
+        # Product up to its upper exponent bit. What goes to many carry cells comes from a register for every few of them.
         lower = (self.x << exponent[0]).as_unsigned()
         addend = register(m, lower ^ sign.replicate(len(lower)), "addend")
         top = register(m, ~(lower[-1] ^ sign), "top")
+        count = segments(self.config)
+        negate, select, suffix = sign, exponent[-1], ""
         if self.config.weights.bits == 4:
+            (negate,), (select,) = copies(m, negate, 1, "negate"), copies(m, select, 1, "select")
             shift = register(m, exponent[1], "shift")
             addend = register(m, _shifted(addend, negate, shift, 2), "addend_2")
-            top, negate, select = (
-                register(m, top, "top_2"),
-                register(m, negate, "negate_2"),
-                register(m, select, "select_2"),
-            )
+            top, suffix = register(m, top, "top_2"), "_2"
+        (negate,), selects = copies(m, negate, 1, f"negate{suffix}"), copies(m, select, count, f"select{suffix}")
         # Both choices of the multiplexer have the product's top bit, flipped, in common.
         distance = 1 << (self.config.weights.exponent_bits - 1)
         total = self.adder.add(
             m,
             "adder",
             a=acc,
-            c=Cat(addend, addend[-1].replicate(distance - 1), top, above),
-            d=Cat(negate.replicate(distance), addend[:-1], top, above),
-            select=select,
+            c=Cat(addend, addend[-1].replicate(distance - 1), top, nothing),
+            d=Cat(negate.replicate(distance), addend[:-1], top, nothing),
+            select=_spread(selects, self.config.low_bits),
             carry=negate,
         )
         return total, top
 
     def _sum_signed(
-        self, m: Module, adder: AddSigned, acc: Signal, negate: Signal, raise_: Value, above: Const
+        self, m: Module, adder: AddSigned, acc: Signal, sign: Value, raise_: Value, nothing: Const
     ) -> tuple[Value, Value]:
         """The same with 2-bit weights: of `direct` and `raised` one is x, the other one set to all ones, so that their AND chooses.
 
@@ -240,16 +238,17 @@ class PE(wiring.Component):
             m.d.sync += direct.eq(ones - 1)
         with m.Else():
             m.d.sync += raised.eq(ones)
+        negates = copies(m, sign, segments(self.config), "negate")
         total = adder.add(
             m,
             "adder",
             a=acc,
-            c=Cat(direct, direct[-1], above),
-            d=Cat(1, raised, above),
-            negative=Cat(negate.replicate(bits + 1), above),
-            carry=negate,
+            c=Cat(direct, direct[-1], nothing),
+            d=Cat(1, raised, nothing),
+            negative=Cat(_spread(negates, bits + 1), nothing),
+            carry=negates[0],
         )
-        return total, ~((direct[-1] & raised[-1]) ^ negate)
+        return total, ~((direct[-1] & raised[-1]) ^ negates[-1])
 
     def _marks(self, sign: Value) -> Value:
         """The flags that this product alone gives."""
@@ -260,6 +259,16 @@ class PE(wiring.Component):
         negative = self.special.negative ^ sign
         inf = self.special.inf & ~self.w[code.bits] if code.mask else self.special.inf
         return Value.cast(Cat(nan, inf & ~negative, inf & negative))
+
+
+def _spread(copies: list[Signal], bits: int) -> Value:
+    """A copy for each of `bits` bits, in equal segments, the first one for the lowest."""
+    return Value.cast(Cat(copies[i * len(copies) // bits] for i in range(bits)))
+
+
+def segments(config: Config) -> int:
+    """Registers, each for a part of the adder, of what goes to every bit of it."""
+    return min(MOST_COPIES, -(-config.low_bits // SEGMENT_BITS))
 
 
 def _shifted(value: Value, fill: Value, shift: Value, distance: int) -> Value:

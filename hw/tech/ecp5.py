@@ -66,7 +66,7 @@ class Ecp5AddSelect(AddSelect):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bits = [(_ADD_SELECT, self.a[i], self.select, self.c[i], self.d[i]) for i in range(self.width)]
+        bits = [(_ADD_SELECT, self.a[i], self.select[i], self.c[i], self.d[i]) for i in range(self.width)]
         m.d.comb += self.sum.eq(_chain(m, self.carry, bits))
         return m
 

@@ -10,6 +10,7 @@ from cocotb.triggers import FallingEdge
 
 from golden.array import Array, ArrayInput, Trace
 from golden.pe import TALLY_LAST, PEState
+from hw.pe import segments
 from shiftforge.config import Config, from_dict
 from sim.clock import start_clock
 from sim.runner import bench_parameters
@@ -27,6 +28,8 @@ def register_names(config: Config) -> list[str]:
     if config.weights.bits == 4:
         names += ["shift", "addend_2", "top_2", "negate_2", "select_2", "token_2"]
         names += ["masked_2"] if config.weights.mask else []
+    wide = "negate" if config.weights.bits == 2 else "select_2" if config.weights.bits == 4 else "select"
+    names += [f"{wide}_copy_{i}" for i in range(1, segments(config))]
     if config.activation.flag_bits:
         names += ["special_out", "now", "flags"]
         names += ["now_2"] if config.weights.bits == 4 else []
@@ -67,7 +70,7 @@ def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
         if name == "capture":
             values[name] = packed_capture(config, state.capture_flags, state.capture_low, counters)
         else:
-            values[name] = _bits(getattr(state, name), widths.get(name, 3))
+            values[name] = _bits(getattr(state, name.partition("_copy")[0]), widths.get(name, 3))
     return values
 
 

@@ -24,9 +24,8 @@ def add_select_script(width: int) -> Script:
         p.m.d.comb += getattr(plain, name).eq(value)
     total = p.outputs["sum"]
     p.claim(total == plain.sum)
-    one, other = inputs["a"] + inputs["c"], inputs["a"] + inputs["d"]
-    p.claim(total == (one + inputs["carry"])[:width], when=~inputs["select"])
-    p.claim(total == (other + inputs["carry"])[:width], when=inputs["select"])
+    summand = Cat(Mux(inputs["select"][i], inputs["d"][i], inputs["c"][i]) for i in range(width))
+    p.claim(total == (inputs["a"] + summand + inputs["carry"])[:width])
     return p.script(library=ECP5_CELLS)
 
 
