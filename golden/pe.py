@@ -64,6 +64,8 @@ class PEState:
     top: UInt8
     negate: UInt8
     select: UInt8
+    copy_1: UInt8
+    copy_2: UInt8
     now: UInt8
     shift: UInt8
     addend_2: Int64
@@ -130,6 +132,7 @@ class PE:
         idle |= dict.fromkeys(("top", "top_2", "added_top"), np.ones(shape, np.uint8))
         idle |= {"raised": np.full(shape, -1, np.int64), "added": np.full(shape, TOKEN_MORE, np.uint8)}
         idle |= {"carried": np.full(shape, CARRIED_MORE, np.uint8), "counted_more": np.ones(shape, np.uint8)}
+        idle["copy_2"] = np.ones(shape, np.uint8)
         self.state = PEState(**idle)
 
     def step(self, given: PEInput) -> PEState:
@@ -170,6 +173,8 @@ class PE:
         ]
         ended = (old.added & TOKEN_VALID != 0) & (old.added & TOKEN_MORE == 0)
         low_idle, counts_idle = old.added & TOKEN_MORE != 0, old.counted_more != 0
+        negate_next, select_next = sign, (exponent >> (bits - 2)).astype(np.uint8)
+        copied = {2: negate_next, 3: select_next, 4: old.select}[bits]
         self.state = PEState(
             x_out=given.x,
             special_out=given.special,
@@ -179,8 +184,10 @@ class PE:
             raised=np.where(exponent, given.x, -1),
             addend=addend,
             top=(addend >= 0).astype(np.uint8),
-            negate=sign,
-            select=(exponent >> (bits - 2)).astype(np.uint8),
+            negate=negate_next,
+            select=select_next,
+            copy_1=copied,
+            copy_2=copied,
             now=np.where(given.w & mask_bit, 0, _marks(given.special, sign)).astype(np.uint8),
             shift=((exponent >> 1) & 1).astype(np.uint8),
             addend_2=_shifted(old.addend, old.negate, old.shift, 2),

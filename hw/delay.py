@@ -31,7 +31,7 @@ def copies(m: Module, value: Value, count: int, name: str) -> list[Signal]:
     """
     if not 1 <= count <= MOST_COPIES:
         raise InputError(f"count of copies must be from 1 to {MOST_COPIES}, not {count!r}")
-    kinds = ({"init": 0}, {"init": 1, "reset_less": True}, {"init": 1})[:count]
+    kinds = ({"init": 1, "reset_less": True}, {"init": 0}, {"init": 1})[:count]
     found = [Signal(name=f"{name}_copy_{i}" if i else name, **kind) for i, kind in enumerate(kinds)]
     m.d.sync += [copy.eq(value) for copy in found]
     return found

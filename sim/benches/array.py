@@ -70,7 +70,9 @@ def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
         if name == "capture":
             values[name] = packed_capture(config, state.capture_flags, state.capture_low, counters)
         else:
-            values[name] = _bits(getattr(state, name.partition("_copy")[0]), widths.get(name, 3))
+            values[name] = _bits(
+                getattr(state, name[name.find("copy_") :] if "copy_" in name else name), widths.get(name, 3)
+            )
     return values
 
 

@@ -8,6 +8,7 @@ from hw.column import Assemble
 from hw.delay import register
 from hw.pe import PE, TOKEN
 from hw.row_edge import RowEdge
+from hw.tech.add_signed import AddSigned
 from shiftforge import timing
 from shiftforge.config import HARDWARE_FORMATS, Config, from_dict
 from shiftforge.counter import states
@@ -171,12 +172,21 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
         claims.claim(Value.cast(getattr(unit, f"{port}_out")).as_unsigned() == before)
 
     # The unit's registers are those of the specification, so that the induction starts from no state that cannot be.
-    negate = Signal(name="spec_negate")
+    negate = Signal(name="spec_negate", init=1, reset_less=True)
     m.d.sync += negate.eq(sign)
     sign_of = negate
     equal += [("negate", "spec_negate"), ("counted_more", "spec_counted_more")]
     peeked: list[tuple[str, str]] = []
-    if weight_bits == 2:
+    select = Signal(name="spec_select", init=1, reset_less=True)
+    m.d.sync += select.eq(w[config.weights.exponent_bits - 1])
+    if weight_bits > 2:
+        equal.append(("select", "spec_select"))
+    if weight_bits == 4:
+        sign_of = Signal(name="spec_negate_2", init=1, reset_less=True)
+        select_2 = Signal(name="spec_select_2", init=1, reset_less=True)
+        m.d.sync += [sign_of.eq(negate), select_2.eq(select)]
+        equal += [("negate_2", "spec_negate_2"), ("select_2", "spec_select_2")]
+    if isinstance(unit.adder, AddSigned):
         # The precondition of the adder: where the module adds a one to nothing, c or d is one.
         looks = {port: Signal(low, name=f"in_{port}") for port in ("c", "d", "negative")}
         for port, look in looks.items():
@@ -184,14 +194,6 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
             peeked.append((look.name, f"adder_{port}"))
         signs = looks["negative"] ^ (1 << unit.adder.flip)
         claims.claim((signs & ~(looks["c"] | looks["d"])) == 0)
-    else:
-        select = Signal(name="spec_select")
-        m.d.sync += select.eq(w[config.weights.exponent_bits - 1])
-        equal.append(("select", "spec_select"))
-    if weight_bits == 4:
-        sign_of, select_2 = Signal(name="spec_negate_2"), Signal(name="spec_select_2")
-        m.d.sync += [sign_of.eq(negate), select_2.eq(select)]
-        equal += [("negate_2", "spec_negate_2"), ("select_2", "spec_select_2")]
     # one's complement of the shifted activation, before its upper shift
     link = Signal(signed(config.product_bits), name="spec_addend")
     m.d.comb += link.eq(product - sign_of)
