@@ -248,7 +248,8 @@ class PE(wiring.Component):
             negative=Cat(_spread(negates, bits + 1), nothing),
             carry=negates[0],
         )
-        return total, ~((direct[-1] & raised[-1]) ^ negates[-1])
+        negative = negates[:2][-1]  # not one that drives the lowest bits, where there is another, nor one that resets to 1
+        return total, ~((direct[-1] & raised[-1]) ^ negative)
 
     def _marks(self, sign: Value) -> Value:
         """The flags that this product alone gives."""

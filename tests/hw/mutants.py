@@ -68,7 +68,7 @@ FAULTS = (
     Fault("pe.py", "pe", "raised.eq(ones)", "raised.eq(0)", TWO_BITS),
     Fault("pe.py", "pe", "c=Cat(direct, direct[-1], nothing)", "c=Cat(direct, 1, nothing)", TWO_BITS),
     Fault("pe.py", "pe", "d=Cat(1, raised, nothing)", "d=Cat(0, raised, nothing)", TWO_BITS),
-    Fault("pe.py", "pe", "~((direct[-1] & raised[-1]) ^ negates[-1])", "~(direct[-1] ^ negates[-1])", TWO_BITS),
+    Fault("pe.py", "pe", "~((direct[-1] & raised[-1]) ^ negative)", "~(direct[-1] ^ negative)", TWO_BITS),
     # PE with masks: the accumulator, each flag, the slot's own token
     Fault("pe.py", "pe", "token.valid & ~masked", "token.valid", MASKED),
     Fault("pe.py", "pe", "token.valid & ~masked", "token.valid & ~self.w_out[code.bits - 1]", MASKED_ARRAY),
