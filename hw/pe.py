@@ -65,7 +65,7 @@ class PE(wiring.Component):
     *Adder.* A product is one's complement with the missing 1 as carry in, and its top bit is flipped: it is 2**(product_bits - 1)
     too large, whatever the weight, hence never negative, and nothing has to be extended to the accumulator's full width. The
     column subtracts the number of products times that offset. The upper exponent bit's shift is the multiplexer of
-    `hw.tech.add_select`.
+    `hw.tech.add_select`; with 2-bit weights, whose only one it is, shift and complement are those of `hw.tech.add_signed`.
 
     *Counters.* Above the adder only its carries have to be counted: two shift registers do (`shiftforge.counter`), from the carry
     of the second product on; that of the first product (`early`) is kept apart, since the counters clear with it.
@@ -153,7 +153,8 @@ class PE(wiring.Component):
         with m.If(enable):
             m.d.sync += acc.eq(total)
 
-        # Its carry, seen one cycle later from the top bits before and after; then the counters.
+        # Its carry, seen one cycle later from the top bits before and after; then the counters. Tokens start and reset otherwise
+        # than those of the next element, which are equal one cycle sooner: synthesis would make one net across elements of both.
         added = Signal(TOKEN, init={"more": 1})
         carried = Signal(data.StructLayout({"first": 1, "more": 1}), init={"first": 1, "more": 1}, reset_less=True)
         product = Signal()  # `added.valid`, if it was accumulated
@@ -248,7 +249,9 @@ class PE(wiring.Component):
             negative=Cat(_spread(negates, bits + 1), nothing),
             carry=negates[0],
         )
-        negative = negates[:2][-1]  # not one that drives the lowest bits, where there is another, nor one that resets to 1
+        negative = negates[:2][
+            -1
+        ]  # not one that drives the lowest bits, where there is another, nor one that resets to 1
         return total, ~((direct[-1] & raised[-1]) ^ negative)
 
     def _marks(self, sign: Value) -> Value:

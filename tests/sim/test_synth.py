@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Cat, Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.back import verilog
+from amaranth.hdl import Cat, Module, Signal
 
 from hw.delay import MOST_COPIES, copies, register
 from hw.tech.add_select import AddSelect
@@ -205,16 +204,11 @@ endmodule
 def test_copies_of_a_register_stay_apart(tmp_path, work):
     """Yosys merges equal flip-flops; `copies` are not equal to one another, nor to a plain register."""
 
-    class Copies(wiring.Component):
-        def __init__(self):
-            super().__init__({"i": In(1), "o": Out(MOST_COPIES + 1), "x": In(MOST_COPIES + 1)})
-
-        def elaborate(self, platform):
-            m = Module()
-            held = [*copies(m, self.i, MOST_COPIES, "copy"), register(m, self.i, "held"), register(m, self.i, "same")]
-            m.d.comb += self.o.eq(Cat(held[:-1]) ^ self.x & held[-1].replicate(MOST_COPIES + 1))
-            return m
-
-    path = write_unit(Copies(), "top", tmp_path)
+    m = Module()
+    i, x, o = Signal(name="i"), Signal(MOST_COPIES + 1, name="x"), Signal(MOST_COPIES + 1, name="o")
+    held = [*copies(m, i, MOST_COPIES, "copy"), register(m, i[0], "held"), register(m, i[0], "same")]
+    m.d.comb += o.eq(Cat(held[:-1]) ^ x & held[-1].replicate(MOST_COPIES + 1))
+    path = tmp_path / "top.v"
+    path.write_text(verilog.convert(m, name="top", ports=[i, x, o], emit_src=False))
     result = synthesize([path], "top", place=False, work_dir=work)
     assert dict(result.cells)["TRELLIS_FF"] == MOST_COPIES + 1  # the two plain ones are one
