@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from amaranth.back import verilog
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 
 from hw.delay import MOST_COPIES, copies, register
 from hw.tech.add_select import AddSelect
@@ -206,7 +206,7 @@ def test_copies_of_a_register_stay_apart(tmp_path, work):
 
     m = Module()
     i, x, o = Signal(name="i"), Signal(MOST_COPIES + 1, name="x"), Signal(MOST_COPIES + 1, name="o")
-    held = [*copies(m, i, MOST_COPIES, "copy"), register(m, i[0], "held"), register(m, i[0], "same")]
+    held = [*copies(m, i, MOST_COPIES, "copy"), register(m, Value.cast(i), "held"), register(m, Value.cast(i), "same")]
     m.d.comb += o.eq(Cat(held[:-1]) ^ x & held[-1].replicate(MOST_COPIES + 1))
     path = tmp_path / "top.v"
     path.write_text(verilog.convert(m, name="top", ports=[i, x, o], emit_src=False))
