@@ -14,6 +14,8 @@ from shiftforge.counter import step
 
 TOKEN_VALID, TOKEN_FIRST, TOKEN_MORE = 1, 2, 4
 """Bits of a token: a product (not a bubble), the first of its dot product, not the last of it. A bubble is `TOKEN_MORE` alone."""
+CARRIED_FIRST, CARRIED_MORE = TOKEN_FIRST >> 1, TOKEN_MORE >> 1
+"""Bits of `PEState.carried`: a token without its valid bit."""
 TALLY_PRODUCT, TALLY_LAST = 1, 2
 """Bits of a tally: a product was accumulated, it was the last of its dot product."""
 FLAG_NAN, FLAG_POS_INF, FLAG_NEG_INF = 1, 2, 4
@@ -47,18 +49,23 @@ class PEInput:
 class PEState:
     """All registers of the PEs, named as in the gateware.
 
-    Those that end in ``_2`` and ``shift`` are the second shift stage of 4-bit weights, ``added_top`` is of products with an even
-    number of bits; where the gateware has none, they mean nothing.
+    ``direct`` and ``raised`` are of 2-bit weights, ``addend``, ``top`` and ``select`` of wider ones; those that end in ``_2`` and
+    ``shift`` are the second shift stage of 4-bit weights; ``added_top`` is of products with an odd number of bits. Where the
+    gateware has none, they mean nothing.
     """
 
     x_out: Int64
     special_out: UInt8
     token_out: UInt8
     w_out: UInt8
+    direct: Int64
+    raised: Int64
     addend: Int64
     top: UInt8
     negate: UInt8
     select: UInt8
+    copy_1: UInt8
+    copy_2: UInt8
     now: UInt8
     shift: UInt8
     addend_2: Int64
@@ -100,7 +107,8 @@ class PE:
     Members
     -------
     state : PEState
-        Registers after the last edge. After a reset with idle inputs all are zero but `top` and its delays: 0 is not negative.
+        Registers after the last edge. After a reset with idle inputs all are zero but `top` and its delays, since 0
+        is not negative, `raised`, which is all ones as long as it is not in use, and what tells that a token is not the last.
     """
 
     def __init__(self, config: Config, shape: tuple[int, ...] = ()) -> None:
@@ -108,12 +116,23 @@ class PE:
         self._mask = np.uint64((1 << config.low_bits) - 1)
         self._next = [np.array([step(s, bits) for s in range(1 << bits)], np.uint64) for bits in config.carries.lengths]
         kinds = {"Int64": np.int64, "UInt64": np.uint64, "UInt8": np.uint8}
-        wide = {"x_out": "Int64", "addend": "Int64", "addend_2": "Int64", "acc": "UInt64", "capture_low": "UInt64"}
+        wide = {
+            "x_out": "Int64",
+            "direct": "Int64",
+            "raised": "Int64",
+            "addend": "Int64",
+            "addend_2": "Int64",
+            "acc": "UInt64",
+            "capture_low": "UInt64",
+        }
         wide |= dict.fromkeys(("count_0", "count_1", "capture_count_0", "capture_count_1"), "UInt64")
         idle: dict[str, npt.NDArray] = {
             f.name: np.zeros(shape, kinds[wide.get(f.name, "UInt8")]) for f in fields(PEState)
         }
         idle |= dict.fromkeys(("top", "top_2", "added_top"), np.ones(shape, np.uint8))
+        idle |= {"raised": np.full(shape, -1, np.int64), "added": np.full(shape, TOKEN_MORE, np.uint8)}
+        idle |= {"carried": np.full(shape, CARRIED_MORE, np.uint8), "counted_more": np.ones(shape, np.uint8)}
+        idle["copy_2"] = np.ones(shape, np.uint8)
         self.state = PEState(**idle)
 
     def step(self, given: PEInput) -> PEState:
@@ -122,7 +141,7 @@ class PE:
         bits = config.weights.bits
         sign = (given.w >> np.uint8(bits - 1)) & np.uint8(1)
         exponent = (given.w & np.uint8(config.weights.max_exponent)).astype(np.int64)
-        addend = (given.x << (exponent & (bits > 2))) ^ -sign.astype(np.int64)
+        addend = (given.x << (exponent & 1)) ^ -sign.astype(np.int64)
 
         # The product whose upper exponent bit the adder shifts by.
         mask_bit = np.uint8(config.weights.mask_bit)
@@ -133,7 +152,13 @@ class PE:
             token, now, masked = old.token_2, old.now_2, old.masked_2
         valid, first = token & TOKEN_VALID != 0, token & TOKEN_FIRST != 0
         enable = valid & (masked == 0)
-        product = _shifted(value, negate, select, 1 << (bits - 2)) + (1 << (config.product_bits - 1))
+        if bits == 2:
+            # One register is x and the other all ones, but for the lowest bit of `direct`, which is 0 when it is not in use.
+            summand = (old.direct & ((old.raised << 1) | 1)) ^ -negate.astype(np.int64)
+            top = (summand >= 0).astype(np.uint8)
+        else:
+            summand = _shifted(value, negate, select, 1 << (bits - 2))
+        product = summand + (1 << (config.product_bits - 1))
         total = (old.acc + product.astype(np.uint64) + negate.astype(np.uint64)) & self._mask
 
         end = (old.acc >> np.uint64(config.low_bits - 1)).astype(np.uint8)
@@ -141,22 +166,28 @@ class PE:
             carry = old.old_top & (end ^ 1)
         else:
             carry = np.where(end, old.old_top & old.added_top, old.old_top | old.added_top)
-        restart = old.carried & TOKEN_FIRST != 0
+        restart = old.carried & CARRIED_FIRST != 0
         counts = [
             np.where(restart, np.uint64(0), np.where(old.carry, following[count.astype(np.int64)], count))
             for following, count in zip(self._next, (old.count_0, old.count_1), strict=True)
         ]
         ended = (old.added & TOKEN_VALID != 0) & (old.added & TOKEN_MORE == 0)
         low_idle, counts_idle = old.added & TOKEN_MORE != 0, old.counted_more != 0
+        negate_next, select_next = sign, (exponent >> (bits - 2)).astype(np.uint8)
+        copied = {2: negate_next, 3: select_next, 4: old.select}[bits]
         self.state = PEState(
             x_out=given.x,
             special_out=given.special,
             token_out=given.token,
             w_out=given.w,
+            direct=np.where(exponent, -2, given.x),
+            raised=np.where(exponent, given.x, -1),
             addend=addend,
             top=(addend >= 0).astype(np.uint8),
-            negate=sign,
-            select=(exponent >> (bits - 2)).astype(np.uint8),
+            negate=negate_next,
+            select=select_next,
+            copy_1=copied,
+            copy_2=copied,
             now=np.where(given.w & mask_bit, 0, _marks(given.special, sign)).astype(np.uint8),
             shift=((exponent >> 1) & 1).astype(np.uint8),
             addend_2=_shifted(old.addend, old.negate, old.shift, 2),
@@ -173,11 +204,11 @@ class PE:
             old_top=end,
             added_top=top,
             carry=(carry & old.product).astype(np.uint8),
-            carried=old.added,
+            carried=old.added >> np.uint8(1),
             count_0=counts[0],
             count_1=counts[1],
             early=np.where(restart, old.carry, old.early),
-            counted_more=(old.carried & TOKEN_MORE != 0).astype(np.uint8),
+            counted_more=(old.carried & CARRIED_MORE != 0).astype(np.uint8),
             tally=(old.product * TALLY_PRODUCT | np.where(ended, TALLY_LAST, 0)).astype(np.uint8),
             capture_low=np.where(low_idle, np.uint64(0), old.acc),
             capture_flags=np.where(low_idle, np.uint8(0), old.flags),

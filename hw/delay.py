@@ -10,6 +10,7 @@ from shiftforge.errors import InputError
 SHORTEST_IN_MEMORY = 5
 """Below this a memory's address counter costs more than the flip-flops that it saves."""
 NARROWEST_IN_MEMORY = 4
+MOST_COPIES = 3
 LONGEST_IN_MEMORY = 17
 """A 16-word ring and its output register."""
 
@@ -29,6 +30,20 @@ def unless(m: Module, idle: Value, value: ValueLike, name: str) -> Signal:
     with m.If(idle):
         m.d.sync += gated.eq(0)
     return gated
+
+
+def copies(m: Module, value: Value, count: int, name: str) -> list[Signal]:
+    """One bit, one cycle later, in up to `MOST_COPIES` equal registers that synthesis does not merge, for a net each.
+
+    Yosys merges equal flip-flops whatever their attributes say, but not those that start or reset to another value.
+    None of them is as `register` makes them. The first one has the plain name.
+    """
+    if not 1 <= count <= MOST_COPIES:
+        raise InputError(f"count of copies must be from 1 to {MOST_COPIES}, not {count!r}")
+    kinds = ({"init": 1, "reset_less": True}, {"init": 0}, {"init": 1})[:count]
+    found = [Signal(name=f"{name}_copy_{i}" if i else name, **kind) for i, kind in enumerate(kinds)]
+    m.d.sync += [copy.eq(value) for copy in found]
+    return found
 
 
 def chain(m: Module, value: ValueLike, cycles: int, name: str) -> Value:

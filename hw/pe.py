@@ -4,15 +4,19 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.delay import register
+from hw.delay import MOST_COPIES, copies, register, unless
 from hw.instance import Unit
 from hw.tech.add_select import AddSelect
+from hw.tech.add_signed import AddSigned
 from shiftforge.config import Config
 from shiftforge.counter import TAPS
 
 TOKEN = data.StructLayout({"valid": 1, "first": 1, "more": 1})
 """Travels with an activation: it is a product (not a bubble); the first of its dot product; not the last of it. Bubbles are
 neither first nor last. `more` is that way round because it resets flip-flops, and their reset has no inverter."""
+
+SEGMENT_BITS = 8
+"""Of the adder, to be driven by one register."""
 
 
 def special_layout(config: Config) -> data.StructLayout:
@@ -61,7 +65,7 @@ class PE(wiring.Component):
     *Adder.* A product is one's complement with the missing 1 as carry in, and its top bit is flipped: it is 2**(product_bits - 1)
     too large, whatever the weight, hence never negative, and nothing has to be extended to the accumulator's full width. The
     column subtracts the number of products times that offset. The upper exponent bit's shift is the multiplexer of
-    `hw.tech.add_select`.
+    `hw.tech.add_select`; with 2-bit weights, whose only one it is, shift and complement are those of `hw.tech.add_signed`.
 
     *Counters.* Above the adder only its carries have to be counted: two shift registers do (`shiftforge.counter`), from the carry
     of the second product on; that of the first product (`early`) is kept apart, since the counters clear with it.
@@ -94,7 +98,8 @@ class PE(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        self.adder = AddSelect(config.low_bits)
+        low, top = config.low_bits, config.product_bits - 1
+        self.adder = AddSigned(low, top) if config.weights.bits == 2 else AddSelect(low)
         fixed = signed(config.activation.fixed_bits)
         members: dict[str, wiring.Member] = {
             "x": In(fixed),
@@ -131,55 +136,29 @@ class PE(wiring.Component):
         m.d.sync += self.token_out.eq(self.token)
         m.d.comb += [self.x_out.eq(register(m, self.x, "x_held")), self.w_out.eq(register(m, self.w, "w_held"))]
 
-        # Product up to its upper exponent bit.
         sign, exponent = self.w[code.exponent_bits], self.w[: code.exponent_bits]
-        lower = self.x.as_unsigned() if code.bits == 2 else (self.x << exponent[0]).as_unsigned()
-        token = self.token_out  # of the product in `addend`
-        addend = register(m, lower ^ sign.replicate(len(lower)), "addend")
-        top = register(m, ~(lower[-1] ^ sign), "top")
-        # These reset, so that synthesis does not merge them with the code on its way down, and places them at their adder.
-        negate = Signal()
-        select = Signal()
-        m.d.sync += [negate.eq(sign), select.eq(exponent[-1])]
+        token = self.token_out  # of the product that meets the accumulator
         masked = self.w_out[code.bits] if code.mask else Const(0, 1)
         now = register(m, self._marks(sign), "now") if config.activation.flag_bits else Const(0, 1)
         if code.bits == 4:
-            shift = register(m, exponent[1], "shift")
-            addend = register(m, _shifted(addend, negate, shift, 2), "addend_2")
-            top, negate, select = (
-                register(m, top, "top_2"),
-                register(m, negate, "negate_2"),
-                register(m, select, "select_2"),
-            )
             if code.mask:
                 masked = register(m, masked, "masked_2")
             if config.activation.flag_bits:
                 now = register(m, now, "now_2")
             token = Signal(TOKEN, name="token_2")
             m.d.sync += token.eq(self.token_out)
-
-        # Accumulator: both choices of the multiplexer have the product's top bit, flipped, in common.
         acc = Signal(config.low_bits)
-        distance = 1 << (code.exponent_bits - 1)
-        above = Const(0, config.low_bits - config.product_bits)
-        total = self.adder.add(
-            m,
-            "adder",
-            a=acc,
-            c=Cat(addend, addend[-1].replicate(distance - 1), top, above),
-            d=Cat(negate.replicate(distance), addend[:-1], top, above),
-            select=select,
-            carry=negate,
-        )
+        total, top = self._sum(m, acc, sign, exponent)
         enable = token.valid & ~masked if code.mask else token.valid
         with m.If(enable):
             m.d.sync += acc.eq(total)
 
-        # Its carry, seen one cycle later from the top bits before and after; then the counters.
-        added = Signal(TOKEN)
-        carried = Signal(TOKEN)
+        # Its carry, seen one cycle later from the top bits before and after; then the counters. Tokens start and reset otherwise
+        # than those of the next element, which are equal one cycle sooner: synthesis would make one net across elements of both.
+        added = Signal(TOKEN, init={"more": 1})
+        carried = Signal(data.StructLayout({"first": 1, "more": 1}), init={"first": 1, "more": 1}, reset_less=True)
         product = Signal()  # `added.valid`, if it was accumulated
-        m.d.sync += [added.eq(token), carried.eq(added), product.eq(enable)]
+        m.d.sync += [added.eq(token), carried.first.eq(added.first), carried.more.eq(added.more), product.eq(enable)]
         old_top = register(m, acc[-1], "old_top")
         if config.low_bits > config.product_bits:
             carries = old_top & ~acc[-1]
@@ -202,17 +181,78 @@ class PE(wiring.Component):
 
         # Captures: what is not read is reset, which costs nothing.
         m.d.sync += [self.tally.product.eq(product), self.tally.last.eq(added.valid & ~added.more)]
-        m.d.comb += self.capture.low.eq(_unless(m, added.more, acc, "capture_low"))
-        m.d.comb += self.capture.early.eq(_unless(m, counted_more, early, "capture_early"))
+        m.d.comb += self.capture.low.eq(unless(m, added.more, acc, "capture_low"))
+        m.d.comb += self.capture.early.eq(unless(m, counted_more, early, "capture_early"))
         for i, count in enumerate(counts):
-            m.d.comb += self.capture[f"count_{i}"].eq(_unless(m, counted_more, count, f"capture_count_{i}"))
+            m.d.comb += self.capture[f"count_{i}"].eq(unless(m, counted_more, count, f"capture_count_{i}"))
         if config.activation.flag_bits:
             m.d.comb += self.special_out.eq(register(m, self.special.as_value(), "special_held"))
             flags = Signal(flags_layout(config), reset_less=True)
             with m.If(token.valid):
                 m.d.sync += flags.eq(Mux(token.first, 0, flags.as_value()) | now)
-            m.d.comb += self.capture.flags.eq(_unless(m, added.more, flags.as_value(), "capture_flags"))
+            m.d.comb += self.capture.flags.eq(unless(m, added.more, flags.as_value(), "capture_flags"))
         return m
+
+    def _sum(self, m: Module, acc: Signal, sign: Value, exponent: Value) -> tuple[Value, Value]:
+        """`acc` and the product of some cycles ago, its top bit flipped; and that bit."""
+        nothing = Const(0, self.config.low_bits - self.config.product_bits)
+        if isinstance(self.adder, AddSigned):
+            return self._sum_signed(m, self.adder, acc, sign, exponent, nothing)
+        # Product up to its upper exponent bit. What goes to many carry cells comes from a register for every few of them.
+        lower = (self.x << exponent[0]).as_unsigned()
+        addend = register(m, lower ^ sign.replicate(len(lower)), "addend")
+        top = register(m, ~(lower[-1] ^ sign), "top")
+        count = segments(self.config)
+        negate, select, suffix = sign, exponent[-1], ""
+        if self.config.weights.bits == 4:
+            (negate,), (select,) = copies(m, negate, 1, "negate"), copies(m, select, 1, "select")
+            shift = register(m, exponent[1], "shift")
+            addend = register(m, _shifted(addend, negate, shift, 2), "addend_2")
+            top, suffix = register(m, top, "top_2"), "_2"
+        (negate,), selects = copies(m, negate, 1, f"negate{suffix}"), copies(m, select, count, f"select{suffix}")
+        # Both choices of the multiplexer have the product's top bit, flipped, in common.
+        distance = 1 << (self.config.weights.exponent_bits - 1)
+        total = self.adder.add(
+            m,
+            "adder",
+            a=acc,
+            c=Cat(addend, addend[-1].replicate(distance - 1), top, nothing),
+            d=Cat(negate.replicate(distance), addend[:-1], top, nothing),
+            select=_spread(selects, self.config.low_bits),
+            carry=negate,
+        )
+        return total, top
+
+    def _sum_signed(
+        self, m: Module, adder: AddSigned, acc: Signal, sign: Value, raise_: Value, nothing: Const
+    ) -> tuple[Value, Value]:
+        """The same with 2-bit weights: of `direct` and `raised` one is x, the other one set to all ones, so that their AND chooses.
+
+        But `direct`'s lowest bit resets: raised, that bit is 0. They start as they are set, which flip-flops ask for.
+        """
+        bits = len(self.x)
+        ones = (1 << bits) - 1
+        direct = Signal(bits, init=ones - 1, reset_less=True)
+        raised = Signal(bits, init=ones, reset_less=True)
+        m.d.sync += [direct.eq(self.x), raised.eq(self.x)]
+        with m.If(raise_):
+            m.d.sync += direct.eq(ones - 1)
+        with m.Else():
+            m.d.sync += raised.eq(ones)
+        negates = copies(m, sign, segments(self.config), "negate")
+        total = adder.add(
+            m,
+            "adder",
+            a=acc,
+            c=Cat(direct, direct[-1], nothing),
+            d=Cat(1, raised, nothing),
+            negative=Cat(_spread(negates, bits + 1), nothing),
+            carry=negates[0],
+        )
+        negative = negates[:2][
+            -1
+        ]  # not one that drives the lowest bits, where there is another, nor one that resets to 1
+        return total, ~((direct[-1] & raised[-1]) ^ negative)
 
     def _marks(self, sign: Value) -> Value:
         """The flags that this product alone gives."""
@@ -225,15 +265,16 @@ class PE(wiring.Component):
         return Value.cast(Cat(nan, inf & ~negative, inf & negative))
 
 
+def _spread(copies: list[Signal], bits: int) -> Value:
+    """A copy for each of `bits` bits, in equal segments, the first one for the lowest."""
+    return Value.cast(Cat(copies[i * len(copies) // bits] for i in range(bits)))
+
+
+def segments(config: Config) -> int:
+    """Registers, each for a part of the adder, of what goes to every bit of it."""
+    return min(MOST_COPIES, -(-config.low_bits // SEGMENT_BITS))
+
+
 def _shifted(value: Value, fill: Value, shift: Value, distance: int) -> Value:
     """`value`, signed, in `distance` bits more; shifted left by `distance` where `shift` is 1, with `fill` for zeros."""
     return Mux(shift, Cat(fill.replicate(distance), value), Cat(value, value[-1].replicate(distance)))
-
-
-def _unless(m: Module, idle: Value, value: Value, name: str) -> Signal:
-    """`value` one cycle later, zero if `idle`: by the flip-flop's own reset."""
-    gated = Signal(len(value), name=name, reset_less=True)
-    m.d.sync += gated.eq(value)
-    with m.If(idle):
-        m.d.sync += gated.eq(0)
-    return gated

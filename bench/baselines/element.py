@@ -128,7 +128,8 @@ class Element(wiring.Component):
         else:
             high, select = _widened(addend.high, self.sum_bits), addend.select
             if self.units:
-                total = self.units[0].add(m, "accumulate", a=acc, c=low, d=high, select=select, carry=carry)
+                selects = select.replicate(self.sum_bits)
+                total = self.units[0].add(m, "accumulate", a=acc, c=low, d=high, select=selects, carry=carry)
             else:
                 total = acc + Mux(select, high, low) + carry
         with m.If(take):

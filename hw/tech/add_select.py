@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 
 class AddSelect(wiring.Component):
-    """``sum = a + (d if select else c) + carry``, modulo ``2**width``; combinational.
+    """``sum = a + (d & select | c & ~select) + carry``, modulo ``2**width``; combinational.
 
     Emitted once per width as a module of its own, in plain Verilog. `hw.tech.ecp5` has the same function in carry cells, where the
     multiplexer costs nothing; `sim.synth` puts that one in the place of this one. SAT proves that both are equal.
@@ -19,7 +19,9 @@ class AddSelect(wiring.Component):
     Members
     -------
     a, c, d : In(width)
-    select, carry : In(1)
+    select : In(width)
+        A bit each, so that more than one register may drive a long chain.
+    carry : In(1)
     sum : Out(width)
     """
 
@@ -30,7 +32,7 @@ class AddSelect(wiring.Component):
                 "a": In(width),
                 "c": In(width),
                 "d": In(width),
-                "select": In(1),
+                "select": In(width),
                 "carry": In(1),
                 "sum": Out(width),
             }
@@ -42,10 +44,7 @@ class AddSelect(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        addend = Signal(self.width)
-        m.d.comb += addend.eq(self.c)
-        with m.If(self.select):
-            m.d.comb += addend.eq(self.d)
+        addend = self.d & self.select | self.c & ~self.select
         m.d.comb += self.sum.eq(self.a + addend + self.carry)
         return m
 

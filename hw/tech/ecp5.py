@@ -7,9 +7,11 @@ A CCU2C holds two bits of a carry chain (Lattice FPGA-TN-02200, as yosys' ``ecp5
 
 where g is the same table with C = D = 0. An adder of A and any f(B, C, D) has p = A ^ f; where p = 0, A is the carry, so that
 g = A will do, which is so when f(B, 0, 0) = 0. A multiplexer is such an f: it costs no LUT. So do the ORs of (A | B) + (C | D):
-g = A | B.
+g = A | B. (C & D) ^ B is no such f, unless B = 1 never meets C = D = 0: then p there may be A all the same.
 """
 
+import re
+from collections.abc import Callable
 from types import MappingProxyType
 
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
@@ -17,6 +19,7 @@ from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 from hw.instance import Unit
 from hw.tech.add_merge import AddMerge
 from hw.tech.add_select import AddSelect
+from hw.tech.add_signed import AddSigned
 
 
 def _table(function: list[int]) -> Const:
@@ -28,6 +31,10 @@ _ADD_SELECT = _table([i & 1 ^ (i >> 3 if i & 2 else i >> 2) & 1 for i in range(1
 """p = A ^ (B ? D : C)."""
 _ADD_MERGE = _table([(i | i >> 1) & 1 ^ (i >> 2 | i >> 3) & 1 for i in range(16)])
 """p = (A | B) ^ (C | D)."""
+_ADD_SIGNED = _table([i & 1 ^ ((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3 else 0) for i in range(16)])
+"""p = A ^ B ^ (C & D); A where C = D = 0, for g."""
+_ADD_FLIPPED = _table([i & 1 ^ (~(i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3 else 0) for i in range(16)])
+"""The same with p complemented, but for g."""
 _CARRY = _table([i & 1 if i < 8 else 0 for i in range(16)])
 """With D = 1: p = 0 and g = A, so that A becomes the carry of the bits above."""
 _NOTHING = _table([0] * 16)
@@ -59,7 +66,7 @@ class Ecp5AddSelect(AddSelect):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bits = [(_ADD_SELECT, self.a[i], self.select, self.c[i], self.d[i]) for i in range(self.width)]
+        bits = [(_ADD_SELECT, self.a[i], self.select[i], self.c[i], self.d[i]) for i in range(self.width)]
         m.d.comb += self.sum.eq(_chain(m, self.carry, bits))
         return m
 
@@ -74,10 +81,27 @@ class Ecp5AddMerge(AddMerge):
         return m
 
 
-_IMPLEMENTATIONS = MappingProxyType({"sf_add_select": Ecp5AddSelect, "sf_add_merge": Ecp5AddMerge})
+class Ecp5AddSigned(AddSigned):
+    """`AddSigned` as a carry chain: one bit for the carry in, and `width` more."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = [
+            (_ADD_FLIPPED if i == self.flip else _ADD_SIGNED, self.a[i], self.negative[i], self.c[i], self.d[i])
+            for i in range(self.width)
+        ]
+        m.d.comb += self.sum.eq(_chain(m, self.carry, bits))
+        return m
+
+
+_IMPLEMENTATIONS: MappingProxyType[str, Callable[..., Unit]] = MappingProxyType(
+    {"sf_add_select": Ecp5AddSelect, "sf_add_merge": Ecp5AddMerge, "sf_add_signed": Ecp5AddSigned}
+)
 
 
 def implementation(module_name: str) -> Unit | None:
     """The unit in ECP5 cells that may take the place of the module of that name; None where there is none."""
-    name, _, width = module_name.rpartition("_")
-    return _IMPLEMENTATIONS[name](int(width)) if name in _IMPLEMENTATIONS and width.isdecimal() else None
+    found = re.fullmatch(r"([a-z_]+?)((?:_\d+)+)", module_name)
+    if found is None or found[1] not in _IMPLEMENTATIONS:
+        return None
+    return _IMPLEMENTATIONS[found[1]](*map(int, found[2].split("_")[1:]))

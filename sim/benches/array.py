@@ -10,6 +10,7 @@ from cocotb.triggers import FallingEdge
 
 from golden.array import Array, ArrayInput, Trace
 from golden.pe import TALLY_LAST, PEState
+from hw.pe import segments
 from shiftforge.config import Config, from_dict
 from sim.clock import start_clock
 from sim.runner import bench_parameters
@@ -19,26 +20,16 @@ PlainInts = npt.NDArray[np.object_]
 
 def register_names(config: Config) -> list[str]:
     """The registers of a PE, ports among them, as the gateware names them."""
-    names = [
-        "x_out",
-        "token_out",
-        "w_out",
-        "addend",
-        "top",
-        "negate",
-        "select",
-        "acc",
-        "added",
-        "product",
-        "old_top",
-        "carry",
-    ]
+    names = ["x_out", "token_out", "w_out", "negate", "acc", "added", "product", "old_top", "carry"]
+    names += ["direct", "raised"] if config.weights.bits == 2 else ["addend", "top", "select"]
     names += ["carried", "count_0", "count_1", "early", "counted_more", "tally", "capture"]
     if config.low_bits == config.product_bits:
         names += ["added_top"]
     if config.weights.bits == 4:
         names += ["shift", "addend_2", "top_2", "negate_2", "select_2", "token_2"]
         names += ["masked_2"] if config.weights.mask else []
+    wide = "negate" if config.weights.bits == 2 else "select_2" if config.weights.bits == 4 else "select"
+    names += [f"{wide}_copy_{i}" for i in range(1, segments(config))]
     if config.activation.flag_bits:
         names += ["special_out", "now", "flags"]
         names += ["now_2"] if config.weights.bits == 4 else []
@@ -66,6 +57,8 @@ def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
     widths = {
         "x_out": fixed,
         "w_out": config.weights.element_bits,
+        "direct": fixed,
+        "raised": fixed,
         "addend": lower,
         "addend_2": lower + 2,
         "acc": config.low_bits,
@@ -77,7 +70,9 @@ def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
         if name == "capture":
             values[name] = packed_capture(config, state.capture_flags, state.capture_low, counters)
         else:
-            values[name] = _bits(getattr(state, name), widths.get(name, 3))
+            values[name] = _bits(
+                getattr(state, name[name.find("copy_") :] if "copy_" in name else name), widths.get(name, 3)
+            )
     return values
 
 

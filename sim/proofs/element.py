@@ -6,8 +6,9 @@ from amaranth.lib import wiring
 
 from hw.column import Assemble
 from hw.delay import register
-from hw.pe import PE
+from hw.pe import PE, TOKEN
 from hw.row_edge import RowEdge
+from hw.tech.add_signed import AddSigned
 from shiftforge import timing
 from shiftforge.config import HARDWARE_FORMATS, Config, from_dict
 from shiftforge.counter import states
@@ -109,7 +110,11 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     product = late(exact, stages, "product")
     tokens = [token]
     for i in range(stages + 2):
-        reset = Signal(3, name=f"spec_token_{i}")
+        # Out of a reset no token is the last one; those that reach the counters do not reset.
+        init = {stages: TOKEN.const({"more": 1}), stages + 1: TOKEN.const({"first": 1, "more": 1})}.get(i)
+        reset = Signal(
+            3, name=f"spec_token_{i}", init=0 if init is None else init.as_value().value, reset_less=i > stages
+        )
         m.d.sync += reset.eq(tokens[-1])
         tokens.append(reset)
     now, added, carried = tokens[stages : stages + 3]
@@ -167,15 +172,28 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
         claims.claim(Value.cast(getattr(unit, f"{port}_out")).as_unsigned() == before)
 
     # The unit's registers are those of the specification, so that the induction starts from no state that cannot be.
-    negate = Signal(name="spec_negate")
+    negate = Signal(name="spec_negate", init=1, reset_less=True)
     m.d.sync += negate.eq(sign)
-    select = Signal(name="spec_select")
-    m.d.sync += select.eq(w[config.weights.exponent_bits - 1])
     sign_of = negate
-    equal += [("negate", "spec_negate"), ("select", "spec_select"), ("counted_more", "spec_counted_more")]
+    equal += [("negate", "spec_negate"), ("counted_more", "spec_counted_more")]
+    peeked: list[tuple[str, str]] = []
+    select = Signal(name="spec_select", init=1, reset_less=True)
+    m.d.sync += select.eq(w[config.weights.exponent_bits - 1])
+    if weight_bits > 2:
+        equal.append(("select", "spec_select"))
     if weight_bits == 4:
-        sign_of, select = late(negate, 1, "negate_2"), late(select, 1, "select_2")
-        equal += [("negate_2", "spec_negate_2_0"), ("select_2", "spec_select_2_0")]
+        sign_of = Signal(name="spec_negate_2", init=1, reset_less=True)
+        select_2 = Signal(name="spec_select_2", init=1, reset_less=True)
+        m.d.sync += [sign_of.eq(negate), select_2.eq(select)]
+        equal += [("negate_2", "spec_negate_2"), ("select_2", "spec_select_2")]
+    if isinstance(unit.adder, AddSigned):
+        # The precondition of the adder: where the module adds a one to nothing, c or d is one.
+        looks = {port: Signal(low, name=f"in_{port}") for port in ("c", "d", "negative")}
+        for port, look in looks.items():
+            ports.append(look)
+            peeked.append((look.name, f"adder_{port}"))
+        signs = looks["negative"] ^ (1 << unit.adder.flip)
+        claims.claim((signs & ~(looks["c"] | looks["d"])) == 0)
     # one's complement of the shifted activation, before its upper shift
     link = Signal(signed(config.product_bits), name="spec_addend")
     m.d.comb += link.eq(product - sign_of)
@@ -196,7 +214,7 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     bad = claims.close()
     text = rtlil.convert(m, name="top", ports=[*ports, link, bad], emit_src=False)
     parts = [rtlil.convert(part, name=part.module_name, emit_src=False) for part in unit.units]
-    return Script("\n".join([*parts, text]), equal=tuple(equal))
+    return Script("\n".join([*parts, text]), equal=tuple(equal), peeked=tuple(peeked))
 
 
 class _InStep(wiring.Component):
@@ -299,13 +317,7 @@ _EDGE_MUTANTS = {
 }
 _PE = "hw/pe.py"
 _PE_MUTANTS = (
-    Mutant(_PE, "carry=negate", "carry=Const(0, 1)"),
     Mutant(_PE, "self.w[code.exponent_bits], self.w[: code.exponent_bits]", "self.w[0], self.w[: code.exponent_bits]"),
-    Mutant(
-        _PE,
-        "Cat(addend, addend[-1].replicate(distance - 1), top, above)",
-        "Cat(addend, top.replicate(distance), above)",
-    ),
     Mutant(
         _PE,
         "with m.If(carried.first):\n                m.d.sync += count",
@@ -313,6 +325,21 @@ _PE_MUTANTS = (
     ),
     Mutant(_PE, "for tap in TAPS[bits]).xor()", "for tap in (1, bits)).xor()"),
     Mutant(_PE, 'self.w_out.eq(register(m, self.w, "w_held"))', "self.w_out.eq(self.w)"),
+)
+_PE_SELECT = (
+    Mutant(_PE, "carry=negate,", "carry=Const(0, 1),"),
+    Mutant(
+        _PE,
+        "Cat(addend, addend[-1].replicate(distance - 1), top, nothing)",
+        "Cat(addend, top.replicate(distance), nothing)",
+    ),
+)
+_PE_SIGNED = (
+    Mutant(_PE, "carry=negates[0]", "carry=Const(0, 1)"),
+    Mutant(_PE, "raised.eq(ones)", "raised.eq(0)"),
+    Mutant(_PE, "c=Cat(direct, direct[-1], nothing)", "c=Cat(direct, 1, nothing)"),
+    # the same sum in plain Verilog, but not in carry cells: only the precondition tells
+    Mutant(_PE, "d=Cat(1, raised, nothing)", "d=Cat(direct[0], raised, nothing)"),
 )
 _COLUMN = "hw/column.py"
 _ASSEMBLE_MUTANTS = (
@@ -359,7 +386,8 @@ def element_proofs() -> list[Proof]:
         )
         for bits in WEIGHT_BITS:
             fast = name in ("int8", "fp16") and bits == 3
-            mutants = (*_PE_MUTANTS, _PE_FLAGS) if flag_bits else _PE_MUTANTS
+            fast_pe = fast or (name == "int8" and bits == 2)
+            mutants = (*_PE_MUTANTS, *(_PE_SIGNED if bits == 2 else _PE_SELECT), *((_PE_FLAGS,) if flag_bits else ()))
             found += [
                 Proof(
                     f"assemble {name} w{bits}",
@@ -367,7 +395,7 @@ def element_proofs() -> list[Proof]:
                     _ASSEMBLE_MUTANTS,
                     fast=fast,
                 ),
-                Proof(f"PE {name} w{bits}", lambda name=name, bits=bits: pe_script(name, bits), mutants, fast=fast),
+                Proof(f"PE {name} w{bits}", lambda name=name, bits=bits: pe_script(name, bits), mutants, fast=fast_pe),
                 Proof(
                     f"no wrap {name} w{bits}",
                     lambda name=name, bits=bits: wrap_script(name, bits),

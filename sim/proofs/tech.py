@@ -1,10 +1,11 @@
 """Claims about `hw.tech`: a target's implementation of a technology module is the module that is simulated, for every input."""
 
-from amaranth.hdl import Value
+from amaranth.hdl import Cat, Mux, Value
 
 from hw.tech.add_merge import AddMerge
 from hw.tech.add_select import AddSelect
-from hw.tech.ecp5 import Ecp5AddMerge, Ecp5AddSelect
+from hw.tech.add_signed import AddSigned
+from hw.tech.ecp5 import Ecp5AddMerge, Ecp5AddSelect, Ecp5AddSigned
 from sim.proofs.miter import Mutant, Pipeline, Proof, Script
 
 ECP5_CELLS = ("+/ecp5/ccu2c_sim.vh", "+/ecp5/common_sim.vh")
@@ -23,9 +24,8 @@ def add_select_script(width: int) -> Script:
         p.m.d.comb += getattr(plain, name).eq(value)
     total = p.outputs["sum"]
     p.claim(total == plain.sum)
-    one, other = inputs["a"] + inputs["c"], inputs["a"] + inputs["d"]
-    p.claim(total == (one + inputs["carry"])[:width], when=~inputs["select"])
-    p.claim(total == (other + inputs["carry"])[:width], when=inputs["select"])
+    summand = Cat(Mux(inputs["select"][i], inputs["d"][i], inputs["c"][i]) for i in range(width))
+    p.claim(total == (inputs["a"] + summand + inputs["carry"])[:width])
     return p.script(library=ECP5_CELLS)
 
 
@@ -44,6 +44,25 @@ def add_merge_script(width: int) -> Script:
     return p.script(library=ECP5_CELLS)
 
 
+def add_signed_script(width: int) -> Script:
+    """`Ecp5AddSigned` against `AddSigned` and against a sum written once more, wherever the precondition holds."""
+    flip = width // 2
+    p = Pipeline(lambda: Ecp5AddSigned(width, flip), 0)
+    plain = AddSigned(width, flip)
+    p.m.submodules.plain = plain
+    inputs = {name: Value.cast(p.inputs[name]) for name in ("a", "c", "d", "negative", "carry")}
+    for name, value in inputs.items():
+        p.m.d.comb += getattr(plain, name).eq(value)
+    both, either, negative = inputs["c"] & inputs["d"], inputs["c"] | inputs["d"], inputs["negative"]
+    signs = Value.cast(Cat(~negative[i] if i == flip else negative[i] for i in range(width)))
+    p.assume((signs & ~either) == 0)
+    total = p.outputs["sum"]
+    p.claim(total == plain.sum)
+    summand = Cat(Mux(sign, ~bit, bit) for sign, bit in zip(signs, both, strict=True))
+    p.claim(total == (inputs["a"] + summand + inputs["carry"])[:width])
+    return p.script(library=ECP5_CELLS)
+
+
 def tech_proofs() -> list[Proof]:
     """Odd and even widths, from one bit on."""
     select = (
@@ -55,18 +74,29 @@ def tech_proofs() -> list[Proof]:
         Mutant(_FILE, "(i >> 2 | i >> 3) & 1 for", "(i >> 2 ^ i >> 3) & 1 for"),
         Mutant("hw/tech/add_merge.py", "(self.c | self.d) + self.carry", "(self.c | self.d)"),
     )
+    signed = (
+        Mutant(_FILE, "i & 1 ^ (~(i >> 1 ^ (i >> 2 & i >> 3))", "i & 1 ^ (~(i >> 1 ^ (i >> 2 | i >> 3))"),
+        Mutant("hw/tech/add_signed.py", "self.negative ^ flips) + self.carry", "self.negative ^ flips)"),
+        Mutant("hw/tech/add_signed.py", "self.negative ^ flips", "self.negative"),
+    )
     shared = (Mutant(_FILE, "i & 1 if i < 8 else 0", "i & 1"),)
+    # of more than one bit, which is one cell
     chain = (Mutant(_FILE, "carry = out\n", "carry = low\n"),)
+    signed_chain = (
+        Mutant(_FILE, "((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3", "((i >> 1 ^ (i >> 2 | i >> 3)) & 1 if i > 3"),
+        Mutant(_FILE, "((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3", "((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > -1"),
+    )
     return [
         Proof(
             f"{name} w{width}",
             lambda width=width, script=script: script(width),
-            (*mutants, *shared, *(chain if width > 1 else ())),  # one bit is one cell
+            (*mutants, *shared, *(wider if width > 1 else ())),
             fast=width in (1, 24),
         )
-        for name, script, mutants in (
-            ("add and select", add_select_script, select),
-            ("add and merge", add_merge_script, merge),
+        for name, script, mutants, wider in (
+            ("add and select", add_select_script, select, chain),
+            ("add and merge", add_merge_script, merge, chain),
+            ("add signed", add_signed_script, signed, (*chain, *signed_chain)),
         )
         for width in WIDTHS
     ]

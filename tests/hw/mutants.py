@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("shiftforge", "hw", "golden", "sim")
 
 E4M3 = a_config(1, 1, "fp8_e4m3")
+TWO_BITS = a_config(1, 1, weight_bits=2)
 ONE_ROW = a_config(1, 7, max_k=3)
 BANKED_E4M3 = a_config(1, 1, "fp8_e4m3", accumulator="banked")
 BANKED_BF16 = a_config(1, 1, "bf16", accumulator="banked")
@@ -46,7 +47,7 @@ class Fault:
 
 FAULTS = (
     # PE: carry, sign, exponent, top bits, carries counted, flags, capture
-    Fault("pe.py", "pe", "carry=negate", "carry=Const(0, 1)"),
+    Fault("pe.py", "pe", "carry=negate,", "carry=Const(0, 1),"),
     Fault("pe.py", "pe", "lower ^ sign.replicate(len(lower))", "lower"),
     Fault("pe.py", "pe", "exponent = self.w[code.exponent_bits], self.w[: code.exponent_bits]", "exponent = self.w[code.exponent_bits], self.w[1 : code.exponent_bits + 1]"),
     Fault("pe.py", "pe", "d=Cat(negate.replicate(distance), addend[:-1]", "d=Cat(Const(0, distance), addend[:-1]"),
@@ -61,6 +62,13 @@ FAULTS = (
     Fault("pe.py", "pe", "negative = self.special.negative ^ sign", "negative = self.special.negative"),
     Fault("pe.py", "pe", "self.tally.last.eq(added.valid & ~added.more)", "self.tally.last.eq(~added.more)"),
     Fault("pe.py", "pe", "gated.eq(0)", "gated.eq(1)"),
+    # PE with 2-bit weights: carry, what a register is that is not in use, the lowest and the top bit
+    Fault("pe.py", "pe", "carry=negates[0]", "carry=Const(0, 1)", TWO_BITS),
+    Fault("pe.py", "pe", "direct.eq(ones - 1)", "direct.eq(ones)", TWO_BITS),
+    Fault("pe.py", "pe", "raised.eq(ones)", "raised.eq(0)", TWO_BITS),
+    Fault("pe.py", "pe", "c=Cat(direct, direct[-1], nothing)", "c=Cat(direct, 1, nothing)", TWO_BITS),
+    Fault("pe.py", "pe", "d=Cat(1, raised, nothing)", "d=Cat(0, raised, nothing)", TWO_BITS),
+    Fault("pe.py", "pe", "~((direct[-1] & raised[-1]) ^ negative)", "~(direct[-1] ^ negative)", TWO_BITS),
     # PE with masks: the accumulator, each flag, the slot's own token
     Fault("pe.py", "pe", "token.valid & ~masked", "token.valid", MASKED),
     Fault("pe.py", "pe", "token.valid & ~masked", "token.valid & ~self.w_out[code.bits - 1]", MASKED_ARRAY),

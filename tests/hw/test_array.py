@@ -80,7 +80,7 @@ def test_the_bench_sees_a_changed_operator(tmp_path):
     pe, top = emit(tmp_path, array.pe, name), emit(tmp_path, array, "array")
     parts = [emit(tmp_path, part, part.module_name) for part in array.units]
     text = pe.read_text()
-    changed = text.replace("addend <= ", "addend <= 1 + ")
+    changed = text.replace("raised <= ", "raised <= 1 ^ ")
     assert changed != text
     pe.write_text(changed)
     public = [(name, register) for register in register_names(config)]

@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+from amaranth.back import verilog
+from amaranth.hdl import Cat, Module, Signal, Value
 
+from hw.delay import MOST_COPIES, copies, register
 from hw.tech.add_select import AddSelect
+from hw.tech.add_signed import AddSigned
 from hw.verilog import write_unit
 from shiftforge.errors import InputError, ToolError
 from shiftforge.progress import Progress
@@ -168,10 +172,43 @@ def test_a_technology_module_is_replaced_by_carry_cells(tmp_path, work):
     (tmp_path / "top.v").write_text("""
 module top(input clk, input [8:0] c, input [8:0] d, input select, input carry, output reg [8:0] s);
   wire [8:0] sum;
-  sf_add_select_9 adder(.a(s), .c(c), .d(d), .select(select), .carry(carry), .sum(sum));
+  sf_add_select_9 adder(.a(s), .c(c), .d(d), .select({9{select}}), .carry(carry), .sum(sum));
   always @(posedge clk) s <= sum;
 endmodule
 """)
     result = synthesize([path, tmp_path / "top.v"], "top", place=False, work_dir=work)
     assert dict(result.cells) == {"CCU2C": 5, "TRELLIS_FF": 9}
     assert "CCU2C" not in path.read_text(), "what is delivered and simulated is plain Verilog"
+
+
+def test_the_choice_of_registers_that_are_set_and_the_sign_cost_no_lut(tmp_path, work):
+    """What a processing element with 2-bit weights does: 16 registers of x, one of them with an inverter before its set."""
+    path = write_unit(AddSigned(9, 8), "sf_add_signed_9_8", tmp_path)
+    (tmp_path / "top.v").write_text("""
+module top(input clk, input [7:0] x, input up, input sign, output reg [8:0] s);
+  reg [7:0] direct = 8'hfe, raised = 8'hff;
+  reg negate;
+  wire [8:0] sum;
+  sf_add_signed_9_8 adder(.a(s), .c({direct[7], direct}), .d({raised, 1'b1}), .negative({9{negate}}), .carry(negate), .sum(sum));
+  always @(posedge clk) begin
+    direct <= up ? 8'hfe : x; raised <= up ? x : 8'hff; negate <= sign;
+    s <= sum;
+  end
+endmodule
+""")
+    result = synthesize([path, tmp_path / "top.v"], "top", place=False, work_dir=work)
+    assert dict(result.cells) == {"CCU2C": 5, "LUT4": 1, "TRELLIS_FF": 8 + 8 + 1 + 9}
+    assert "CCU2C" not in path.read_text(), "what is delivered and simulated is plain Verilog"
+
+
+def test_copies_of_a_register_stay_apart(tmp_path, work):
+    """Yosys merges equal flip-flops; `copies` are not equal to one another, nor to a plain register."""
+
+    m = Module()
+    i, x, o = Signal(name="i"), Signal(MOST_COPIES + 1, name="x"), Signal(MOST_COPIES + 1, name="o")
+    held = [*copies(m, i, MOST_COPIES, "copy"), register(m, Value.cast(i), "held"), register(m, Value.cast(i), "same")]
+    m.d.comb += o.eq(Cat(held[:-1]) ^ x & held[-1].replicate(MOST_COPIES + 1))
+    path = tmp_path / "top.v"
+    path.write_text(verilog.convert(m, name="top", ports=[i, x, o], emit_src=False))
+    result = synthesize([path], "top", place=False, work_dir=work)
+    assert dict(result.cells)["TRELLIS_FF"] == MOST_COPIES + 1  # the two plain ones are one

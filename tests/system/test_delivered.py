@@ -38,9 +38,10 @@ class Change:
 
 
 CHANGES = (
-    Change("adder: adds becomes subtracts", "sf_add_select", r"(= a) \+", r"\1 -"),
-    Change("adder: chooses the other operand", "sf_add_select", r"if \(select\)", r"if (!select)"),
-    Change("PE: sign xor becomes or", "sf_pe", r"= x \^", r"= x |"),
+    Change("adder: adds becomes subtracts", "sf_add_signed", r"(= a) \+", r"\1 -"),
+    Change("adder: and of both choices becomes or", "sf_add_signed", r"(= c) &", r"\1 |"),
+    Change("adder: sign xor becomes or", "sf_add_signed", r"\^ negative", r"| negative"),
+    Change("PE: carry's or becomes and", "sf_pe", r"old_top \| added_top", r"old_top & added_top"),
     Change("column: subtracts becomes adds", "sf_column", r"(= [\w\\$ .]+(?:\[\d+:\d+\])?) - ", r"\1 + "),
     Change("lane: exponent minus leading zeros becomes plus", "sf_lane", r"(exponent = \$signed\(top_exponent\)) -", r"\1 +"),
     Change("lane: magnitude xor becomes and", "sf_lane", r"(\{ sum\[\d+\], sum \}) \^", r"\1 &"),
