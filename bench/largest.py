@@ -38,7 +38,7 @@ SAMPLES = ((4, 4), (4, 8), (8, 4), (8, 8))
 """Arrays that the prediction is made from: every sum of what grows with rows x cols, rows, cols and neither."""
 STEP = 0.02
 """Share of its elements that an array loses when nextpnr could not place and route it."""
-_FIT, _SYNTHESIS, _ROUTE = 5, 10, 85
+_FIT, _SYNTHESIS, _ROUTE = 1, 9, 90
 """Effort of a row's steps, in percent of the row, to say how much of the work is done."""
 
 Size = tuple[int, int]
@@ -321,7 +321,10 @@ def compare(results: list[Result]) -> None:
 
 def table(results: list[Result]) -> str:
     """One line per array."""
-    head = f"{'largest array':<24}{'size':>8}{'MACs':>7}{'LUT4':>8}{'FF':>8}{'LUT %':>7}{'FF %':>7}{'MHz':>8}{'GMAC/s':>9}{'x tree':>8}"
+    head = (
+        f"{'largest array':<24}{'size':>8}{'MACs':>7}{'LUT4':>8}{'FF':>8}{'LUT %':>7}{'FF %':>7}{'MHz':>8}"
+        f"{'GMAC/s':>9}{'x tree':>8}"
+    )
     return "\n".join([head, *(_line(result) for result in results)])
 
 
@@ -352,7 +355,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default=DEVICE, help=f"one of {', '.join(DEVICES)} (default: %(default)s)")
     parser.add_argument("--max-k", type=int, default=1024, help="longest dot product (default: %(default)s)")
     parser.add_argument(
-        "--timeout", type=float, default=360, metavar="MINUTES", help="limit of one run of a tool (default: %(default)s)"
+        "--timeout",
+        type=float,
+        default=360,
+        metavar="MINUTES",
+        help="limit of one run of a tool (default: %(default)s)",
     )
     parser.add_argument("--cache", type=Path, default=Path(DEFAULT_CACHE), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the JSON here")
