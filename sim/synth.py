@@ -16,10 +16,12 @@ Sources: Lattice FPGA-TN-02200 (ECP5 slices and memories); yosys `synth_ecp5` an
 import json
 import shutil
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shiftforge.config import ceil_div
 from shiftforge.errors import InputError, ToolError
 from shiftforge.files import read_text
 from shiftforge.progress import SILENT, Progress
@@ -321,6 +323,23 @@ def pack(work_dir: Path, *, device: str, pins: bool, progress: Progress = SILENT
     """
     report = _nextpnr(work_dir, "pack", ["--pack-only"], device, pins, TIMEOUT_S, progress)
     return {name: (use["used"], use["available"]) for name, use in report["utilization"].items()}
+
+
+def flip_flop_places(work_dir: Path) -> int:
+    """Flip-flop sites that the netlist of `synthesize` in `work_dir` takes or bars from others; one clock edge is assumed.
+
+    The eight of a tile share their reset, and the two of a slice their clock enable, or nextpnr refuses the tile (its
+    ``ecp5/arch_place.cc``). An array with a reset of its own in each element takes more sites than it has flip-flops.
+    """
+    modules = json.loads(read_text(work_dir / "netlist.json"))["modules"]
+    top = next(module for module in modules.values() if int(module["attributes"].get("top", "0"), 2))
+    groups: dict[str, Counter[str]] = {}
+    for cell in top["cells"].values():
+        if cell["type"] == "TRELLIS_FF":
+            pins, options = cell["connections"], cell["parameters"]
+            reset = f"{pins.get('LSR')} {options.get('LSRMUX')}"
+            groups.setdefault(reset, Counter())[f"{pins.get('CE')} {options.get('CEMUX')}"] += 1
+    return sum(8 * ceil_div(sum(ceil_div(n, 2) for n in enables.values()), 4) for enables in groups.values())
 
 
 def _nextpnr(
