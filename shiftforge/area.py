@@ -209,7 +209,7 @@ def _core(config: Config) -> Features:
     return {
         "one": 1,
         "banked": config.banked,
-        "read-out": cols * capture * _merges(rows),
+        "read-out": cols * capture * merges(rows),
         "skew": element * cols * (cols - 1) / 2,
         "drain": lanes * sums * config.groups,
         "rows": rows * (bits + (config.activation_words - 1).bit_length()),
@@ -224,7 +224,7 @@ def _core(config: Config) -> Features:
     }
 
 
-def _merges(rows: int) -> int:
+def merges(rows: int) -> int:
     """Nodes of a column's read-out, each an OR of up to four with its register (`timing.read_out`)."""
     nodes = 0
     while True:

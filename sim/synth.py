@@ -16,10 +16,12 @@ Sources: Lattice FPGA-TN-02200 (ECP5 slices and memories); yosys `synth_ecp5` an
 import json
 import shutil
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shiftforge.config import ceil_div
 from shiftforge.errors import InputError, ToolError
 from shiftforge.files import read_text
 from shiftforge.progress import SILENT, Progress
@@ -31,8 +33,8 @@ DEVICES = ("25k", "45k", "85k")
 _PACKAGES = {"25k": "CABGA381", "45k": "CABGA554", "85k": "CABGA756"}
 _PINS = {"25k": 197, "45k": 245, "85k": 365}
 _LUTS_OF = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
-_SYNTHESIS_TIMEOUT_S = 3600.0
-_ROUTE_TIMEOUT_S = 3600.0
+TIMEOUT_S = 3600.0
+"""Of one run of a tool."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def synthesize(
     frequency_mhz: float = 100.0,
     boxes: Sequence[str] = (),
     work_dir: Path,
+    timeout_s: float = TIMEOUT_S,
     progress: Progress = SILENT,
 ) -> SynthResult:
     """Synthesize Verilog, check the netlist, count its cells, and place and route it.
@@ -166,6 +169,8 @@ def synthesize(
         Modules of which only the ports are taken: each instance counts as one cell of that name. Not with `place`.
     work_dir : Path
         An existing folder. It keeps sources, scripts, netlist, logs and reports.
+    timeout_s : float
+        Limit of each run of a tool.
     progress : Progress
         Told each step and how long it took.
 
@@ -181,7 +186,7 @@ def synthesize(
         raise InputError(f"boxes must be none where the design is placed, not {', '.join(boxes)}")
     names = _copy_sources(verilog, work_dir)
     with progress.step(f"yosys: {top} for ECP5"):
-        cells, port_bits = _map(names, top, dsp, boxes, work_dir, progress)
+        cells, port_bits = _map(names, top, dsp, boxes, work_dir, timeout_s, progress)
     if not place:
         return SynthResult(top, device, cells, port_bits)
     pins = port_bits <= _PINS[device]
@@ -189,7 +194,13 @@ def synthesize(
     for seed in seeds:
         with progress.step(f"nextpnr: {top} on ECP5-{device}, seed {seed}"):
             report = route(
-                work_dir, device=device, pins=pins, seed=seed, frequency_mhz=frequency_mhz, progress=progress
+                work_dir,
+                device=device,
+                pins=pins,
+                seed=seed,
+                frequency_mhz=frequency_mhz,
+                timeout_s=timeout_s,
+                progress=progress,
             )
             reports.append(report)
     by_seed = tuple((seed, fmax_of(report)) for seed, report in zip(seeds, reports, strict=True))
@@ -239,7 +250,13 @@ def _copy_sources(verilog: Sequence[Path], work_dir: Path) -> list[str]:
 
 
 def _map(
-    names: list[str], top: str, dsp: bool, boxes: Sequence[str], work_dir: Path, progress: Progress
+    names: list[str],
+    top: str,
+    dsp: bool,
+    boxes: Sequence[str],
+    work_dir: Path,
+    timeout_s: float,
+    progress: Progress,
 ) -> tuple[tuple[tuple[str, int], ...], int]:
     """Run yosys; returns the cell counts and the number of port bits."""
     script = "\n".join(
@@ -262,7 +279,7 @@ def _map(
         ["-q", "-l", "yosys.full.log", "-s", "synth.ys"],
         cwd=work_dir,
         log=work_dir / "yosys.log",
-        timeout_s=_SYNTHESIS_TIMEOUT_S,
+        timeout_s=timeout_s,
         progress=progress,
     )
     statistic = json.loads(read_text(work_dir / "cells.json"))["design"]
@@ -272,7 +289,14 @@ def _map(
 
 
 def route(
-    work_dir: Path, *, device: str, pins: bool, seed: int, frequency_mhz: float, progress: Progress = SILENT
+    work_dir: Path,
+    *,
+    device: str,
+    pins: bool,
+    seed: int,
+    frequency_mhz: float,
+    timeout_s: float = TIMEOUT_S,
+    progress: Progress = SILENT,
 ) -> dict:
     """Place and route the netlist that `synthesize` left in `work_dir`, once; returns nextpnr's report.
 
@@ -280,7 +304,7 @@ def route(
     ----------
     pins : bool
         See `Routed`.
-    device, seed, frequency_mhz, progress
+    device, seed, frequency_mhz, timeout_s, progress
         As of `synthesize`.
 
     Raises
@@ -288,17 +312,49 @@ def route(
     ToolError
         When nextpnr is missing or fails.
     """
-    report = f"report.{seed}.json"
+    options = ["--seed", str(seed), "--freq", f"{frequency_mhz:g}", "--timing-allow-fail"]
+    return _nextpnr(work_dir, str(seed), options, device, pins, timeout_s, progress)
+
+
+def pack(work_dir: Path, *, device: str, pins: bool, progress: Progress = SILENT) -> dict[str, tuple[int, int]]:
+    """What the netlist that `synthesize` left in `work_dir` takes: nextpnr's resource -> (used, available). Places nothing.
+
+    More may be used than is available. `pins`, errors: as of `route`.
+    """
+    report = _nextpnr(work_dir, "pack", ["--pack-only"], device, pins, TIMEOUT_S, progress)
+    return {name: (use["used"], use["available"]) for name, use in report["utilization"].items()}
+
+
+def flip_flop_places(work_dir: Path) -> int:
+    """Flip-flop sites that the netlist of `synthesize` in `work_dir` takes or bars from others; one clock edge is assumed.
+
+    The eight of a tile share their reset, and the two of a slice their clock enable, or nextpnr refuses the tile (its
+    ``ecp5/arch_place.cc``). An array with a reset of its own in each element takes more sites than it has flip-flops.
+    """
+    modules = json.loads(read_text(work_dir / "netlist.json"))["modules"]
+    top = next(module for module in modules.values() if int(module["attributes"].get("top", "0"), 2))
+    groups: dict[str, Counter[str]] = {}
+    for cell in top["cells"].values():
+        if cell["type"] == "TRELLIS_FF":
+            pins, options = cell["connections"], cell["parameters"]
+            reset = f"{pins.get('LSR')} {options.get('LSRMUX')}"
+            groups.setdefault(reset, Counter())[f"{pins.get('CE')} {options.get('CEMUX')}"] += 1
+    return sum(8 * ceil_div(sum(ceil_div(n, 2) for n in enables.values()), 4) for enables in groups.values())
+
+
+def _nextpnr(
+    work_dir: Path, name: str, options: Sequence[str], device: str, pins: bool, timeout_s: float, progress: Progress
+) -> dict:
+    report = f"report.{name}.json"
     arguments = [f"--{device}", "--package", _PACKAGES[device], "--speed", "6", "--json", "netlist.json"]
-    arguments += ["--lpf-allow-unconstrained" if pins else "--out-of-context", "--seed", str(seed)]
-    arguments += ["--freq", f"{frequency_mhz:g}", "--timing-allow-fail", "--report", report, "-q"]
-    arguments += ["-l", f"nextpnr.{seed}.full.log"]
+    arguments += ["--lpf-allow-unconstrained" if pins else "--out-of-context", *options]
+    arguments += ["--report", report, "-q", "-l", f"nextpnr.{name}.full.log"]
     run(
         "nextpnr-ecp5",
         arguments,
         cwd=work_dir,
-        log=work_dir / f"nextpnr.{seed}.log",
-        timeout_s=_ROUTE_TIMEOUT_S,
+        log=work_dir / f"nextpnr.{name}.log",
+        timeout_s=timeout_s,
         progress=progress,
     )
     return json.loads(read_text(work_dir / report))
