@@ -69,7 +69,9 @@ def banked_edge(banks: Banks, codes: npt.NDArray[np.integer], token: npt.NDArray
     return x, slot
 
 
-def _turns(token: npt.NDArray[np.uint8], product: npt.NDArray[np.bool_], reads: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _turns(
+    token: npt.NDArray[np.uint8], product: npt.NDArray[np.bool_], reads: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
     """Where another tile begins: the first product of the other set, or the first drain slot of the set that was under way."""
     under_way = np.zeros(token.shape[1:], np.bool_)
     turns = np.zeros(token.shape, np.bool_)

@@ -29,8 +29,8 @@ Ints = npt.NDArray[np.object_]
 class BankedPEState:
     """All registers of the PEs, named and packed as in the gateware, and the memories' words along the last axis.
 
-    ``clear``, ``apart`` and ``weight_bank`` exist where the weight selects a bank, ``inf`` where the format has infinities. ``capture``
-    is its three registers as the port holds them: marks, lower half, upper half.
+    ``clear``, ``apart`` and ``weight_bank`` exist where the weight selects a bank, ``inf`` where the format has infinities.
+    ``capture`` is its three registers as the port holds them: flags, lower half, upper half.
     """
 
     x_out: Ints
@@ -180,7 +180,12 @@ class BankedPE:
         return self.state
 
     def _half(
-        self, new: dict[str, Ints], name: str, slot: tuple[Ints, Ints, Ints, Ints], written: tuple[Ints, Ints], total: Ints
+        self,
+        new: dict[str, Ints],
+        name: str,
+        slot: tuple[Ints, Ints, Ints, Ints],
+        written: tuple[Ints, Ints],
+        total: Ints,
     ) -> Ints:
         """The registers and memory of that half of the words; returns what it hands over."""
         address, clear, apart, hold = slot

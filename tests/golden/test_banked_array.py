@@ -105,8 +105,8 @@ def test_the_edge_keeps_every_value(activation):
 
 
 def test_the_slots():
-    """Apart but from product to product of the same word; wipes and drain slots clear, and only drain slots are read; a tile ends with
-    the first product of the other set, or with its first drain slot, and a wipe ends any."""
+    """Apart but from product to product of the same word; wipes and drain slots clear, and only drain slots are read; a tile ends
+    with the first product of the other set, or with its first drain slot, and a wipe ends any."""
     banks = Banks(format_named("fp16"), WeightCode(3), 21)
     one, two = 15 << 10, 23 << 10  # banks 3 and 5
     p, d, wipe = TOKEN_VALID, TOKEN_DRAIN, TOKEN_VALID | TOKEN_DRAIN
