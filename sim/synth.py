@@ -30,6 +30,10 @@ from shiftforge.tools import run
 DEVICES = ("25k", "45k", "85k")
 """The LFE5U devices by nextpnr's names. All in the package that has the most pins."""
 
+PLACER = "static"
+"""nextpnr's placer by electrostatics: half the time of its default (`heap`) on these arrays, and higher clocks
+(docs/decisions/0009-placer.md)."""
+
 _PACKAGES = {"25k": "CABGA381", "45k": "CABGA554", "85k": "CABGA756"}
 _PINS = {"25k": 197, "45k": 245, "85k": 365}
 _LUTS_OF = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
@@ -312,7 +316,7 @@ def route(
     ToolError
         When nextpnr is missing or fails.
     """
-    options = ["--seed", str(seed), "--freq", f"{frequency_mhz:g}", "--timing-allow-fail"]
+    options = ["--placer", PLACER, "--seed", str(seed), "--freq", f"{frequency_mhz:g}", "--timing-allow-fail"]
     return _nextpnr(work_dir, str(seed), options, device, pins, timeout_s, progress)
 
 
