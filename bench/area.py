@@ -1,6 +1,7 @@
 """What a multiply-accumulate costs here and in baselines in the same shell: LUT, FF, carry, RAM, DSP, clock, gates.
 
-    python -m bench.area [--size 8x8] [--max-k 1024] [--seeds 5] [--only REGEX] [--targets ecp5,xilinx7,gates]
+    python -m bench.area [--size 8x8] [--max-k 1024] [--seeds 5] [--placers heap,static] [--only REGEX]
+                         [--targets ecp5,xilinx7,gates]
                          [--liberty CELLS.lib] [--out RESULT.json] [--plot AREA.svg] [--json] [--list]
 
 The array has its edges, skew and read-out within; what resolves, rounds and buffers (column, lane) stands apart.
@@ -12,6 +13,7 @@ import json
 import re
 import statistics
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from bench.rows import Part, Row, all_rows
 from shiftforge.errors import InputError, ShiftForgeError
 from shiftforge.files import write_atomically
 from shiftforge.progress import Progress
+from sim.synth import PLACERS
 
 TARGETS = ("ecp5", "xilinx7", "gates")
 DEFAULT_CACHE = "out/bench-cache"
@@ -36,8 +39,21 @@ def _effort(row: Row, seeds: int) -> int:
     return luts * (2 + 4 * seeds)
 
 
-def measure_row(measure: Measure, row: Row, *, seeds: int, targets: tuple[str, ...], liberty: Path | None) -> Result:
-    """All figures of one row, as JSON's types."""
+def _median(clocks: Iterable[float | None]) -> float | None:
+    known = [mhz for mhz in clocks if mhz is not None]
+    return statistics.median(known) if known else None
+
+
+def measure_row(
+    measure: Measure,
+    row: Row,
+    *,
+    seeds: int,
+    targets: tuple[str, ...],
+    liberty: Path | None,
+    placers: tuple[str, ...] = PLACERS,
+) -> Result:
+    """All figures of one row, as JSON's types; its clock is that of the placer whose median is higher."""
     config, macs = row.config, row.config.rows * row.config.cols
     result: Result = {
         "name": row.name,
@@ -61,9 +77,13 @@ def measure_row(measure: Measure, row: Row, *, seeds: int, targets: tuple[str, .
             if name == "array":
                 folder = where
         require_whole(costs["array"], costs["pe"], config.rows, config.cols, row.name)
-        by_seed = {seed: measure.fmax(folder, seed, label=row.name) for seed in range(1, seeds + 1)}
-        known = [mhz for mhz in by_seed.values() if mhz is not None]
-        fmax = statistics.median(known) if known else None
+        by_placer = {
+            placer: {seed: measure.fmax(folder, seed, label=row.name, placer=placer) for seed in range(1, seeds + 1)}
+            for placer in placers
+        }
+        medians = {placer: _median(by_seed.values()) for placer, by_seed in by_placer.items()}
+        placer = max(placers, key=lambda name: medians[name] or 0.0)
+        fmax, by_seed = medians[placer], by_placer[placer]
         lut = costs["array"].lut4 / macs
         shared = sum(costs[n].lut4 * parts[n].count for n in ("column", "lane") if n in costs)
         result["ecp5"] = {
@@ -73,7 +93,9 @@ def measure_row(measure: Measure, row: Row, *, seeds: int, targets: tuple[str, .
             "resolve_lut4_per_mac": shared / macs,
             "ff_per_mac": costs["array"].ff / macs,
             "fmax_mhz": fmax,
+            "placer": placer,
             "fmax_by_seed": {str(seed): mhz for seed, mhz in by_seed.items()},
+            "fmax_by_placer": medians,
             "area_delay": None if fmax is None else lut * 1000 / fmax,
         }
     if "xilinx7" in targets:
@@ -145,6 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", default="8x8", metavar="ROWSxCOLS", help="the array (default: %(default)s)")
     parser.add_argument("--max-k", type=int, default=1024, help="longest dot product (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="placements; the median is told (0: none)")
+    parser.add_argument(
+        "--placers", default=",".join(PLACERS), help="of %(default)s (default: both, the better counts)"
+    )
     parser.add_argument("--only", default="", metavar="REGEX", help="rows whose name matches")
     parser.add_argument("--targets", default=",".join(TARGETS), help="of %(default)s (default: all)")
     parser.add_argument("--liberty", type=Path, metavar="FILE", help="count the gates in this library's cells")
@@ -169,6 +194,9 @@ def _run(options: argparse.Namespace) -> int:
     targets = tuple(options.targets.split(","))
     if not set(targets) <= set(TARGETS):
         raise InputError(f"--targets must be some of {', '.join(TARGETS)}, not {options.targets!r}")
+    placers = tuple(options.placers.split(","))
+    if not set(placers) <= set(PLACERS):
+        raise InputError(f"--placers must be some of {', '.join(PLACERS)}, not {options.placers!r}")
     if options.seeds < 0:
         raise InputError(f"--seeds must be 0 or more, not {options.seeds}")
     rows, cols = size_of(options.size)
@@ -187,7 +215,9 @@ def _run(options: argparse.Namespace) -> int:
     with progress.bar("area", sum(_effort(row, options.seeds) for row in chosen)) as advance:
         for row in chosen:
             results.append(
-                measure_row(measure, row, seeds=options.seeds, targets=targets, liberty=options.liberty),
+                measure_row(
+                    measure, row, seeds=options.seeds, targets=targets, liberty=options.liberty, placers=placers
+                ),
             )
             advance(_effort(row, options.seeds))
     report = {"device": f"LFE5U-{DEVICE}, speed 6", "aim_mhz": AIM_MHZ, "seeds": options.seeds, "rows": results}

@@ -1,7 +1,7 @@
 """The largest array that an ECP5 holds, placed and routed, and what it multiplies and accumulates per second.
 
-    python -m bench.largest [--only REGEX] [--size 20x21] [--limit 85] [--seed 1] [--device 85k] [--max-k 1024]
-                            [--timeout MINUTES] [--cache DIR] [--out RESULT.json] [--json]
+    python -m bench.largest [--only REGEX] [--size 20x21] [--limit 85] [--seed 1] [--placer static] [--device 85k]
+                            [--max-k 1024] [--timeout MINUTES] [--cache DIR] [--out RESULT.json] [--json]
 
 The arrays are those of `bench.area`, in the same shell and by the same flow, without DSP. Four small ones tell what an element, a
 row and a column take; the largest size that is predicted to fit is synthesized, counted as nextpnr packs it, placed and routed. A
@@ -30,7 +30,7 @@ from shiftforge.area import merges
 from shiftforge.errors import InputError, ShiftForgeError, ToolError
 from shiftforge.files import write_atomically
 from shiftforge.progress import Progress
-from sim.synth import DEVICES
+from sim.synth import DEVICES, PLACERS
 
 TREE = "int8 x int8 tree"
 """What the others are compared with."""
@@ -217,8 +217,8 @@ class Bench:
     name : str
         A key of `MAKE`.
     max_k, seed : int
-    device : str
-        One of `sim.synth.DEVICES`.
+    device, placer : str
+        One of `sim.synth.DEVICES`, and of `sim.synth.PLACERS`.
     """
 
     measure: Measure
@@ -226,6 +226,7 @@ class Bench:
     max_k: int
     seed: int
     device: str
+    placer: str
 
     def row(self, size: Size) -> Row:
         return MAKE[self.name](*size, self.max_k)
@@ -245,11 +246,12 @@ class Bench:
     def placed(self, size: Size) -> tuple[float | None, str]:
         """The clock in MHz; or None, and why."""
         folder, label = self.synthesized(size)[1], f"{self.label(size)} on ECP5-{self.device}"
-        reason = self.measure.refusal(folder, self.seed, label=label, device=self.device)
+        reason = self.measure.refusal(folder, self.seed, label=label, device=self.device, placer=self.placer)
         if reason:
             self.measure.progress.say(f"{label}: {reason}")
             return None, reason
-        return self.measure.fmax(folder, self.seed, label=label, device=self.device), "has no clocked path"
+        mhz = self.measure.fmax(folder, self.seed, label=label, device=self.device, placer=self.placer)
+        return mhz, "has no clocked path"
 
     def prediction(self, samples: tuple[Size, ...] = SAMPLES) -> tuple[Prediction, int]:
         """From the small arrays; and the LUT4 of the device."""
@@ -360,6 +362,7 @@ def _parser() -> argparse.ArgumentParser:
         help="use of the device aimed at (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the placement (default: %(default)s)")
+    parser.add_argument("--placer", default="static", help=f"one of {', '.join(PLACERS)} (default: %(default)s)")
     parser.add_argument("--device", default=DEVICE, help=f"one of {', '.join(DEVICES)} (default: %(default)s)")
     parser.add_argument("--max-k", type=int, default=1024, help="longest dot product (default: %(default)s)")
     parser.add_argument(
@@ -401,6 +404,8 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--seed must be 0 or more, not {options.seed}")
     if options.device not in DEVICES:
         raise InputError(f"--device must be one of {', '.join(DEVICES)}, not {options.device!r}")
+    if options.placer not in PLACERS:
+        raise InputError(f"--placer must be one of {', '.join(PLACERS)}, not {options.placer!r}")
     if not options.timeout > 0:
         raise InputError(f"--timeout must be positive, not {options.timeout:g}")
     size = None if options.size is None else size_of(options.size)
@@ -412,10 +417,11 @@ def _run(options: argparse.Namespace) -> int:
     results: list[Result] = []
     with progress.bar("largest", (_FIT + _SYNTHESIS + _ROUTE) * len(names)) as advance:
         for name in names:
-            bench = Bench(measure, name, options.max_k, options.seed, options.device)
+            bench = Bench(measure, name, options.max_k, options.seed, options.device, options.placer)
             results.append(measure_row(bench, size=size, limit=options.limit, advance=advance))
     compare(results)
     report = {"device": f"LFE5U-{options.device}, speed 6", "aim_mhz": AIM_MHZ, "seed": options.seed}
+    report["placer"] = options.placer
     report |= {"limit_percent": None if size else options.limit, "max_k": options.max_k, "rows": results}
     if options.out is not None:
         write_atomically(options.out, json.dumps(report, indent=1, ensure_ascii=False) + "\n")

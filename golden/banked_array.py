@@ -135,7 +135,9 @@ class BankedArray:
         pe = BankedPEState(**{f.name: np.stack([getattr(s, f.name) for s in states]) for f in fields(BankedPEState)})
         part = ceil_div(rows, timing.read_out_ends(self.config))
         ends = [np.bitwise_or.reduce(pe.capture[:, r : r + part], axis=1) for r in range(0, rows, part)]
-        merged = sum((end << (i * self.capture_bits) for i, end in enumerate(ends)), np.zeros_like(ends[0]))
+        merged = np.zeros_like(ends[0])
+        for i, end in enumerate(ends):
+            merged |= end << (i * self.capture_bits)
         return BankedTrace(pe, read_out(self.config, merged), read_out(self.config, pe.tally[:, 0]))
 
     @property

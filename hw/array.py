@@ -11,7 +11,7 @@ from shiftforge import timing
 from shiftforge.config import Config, ceil_div
 
 
-def _column_shape(config: Config, capture: ShapeLike) -> ShapeLike:
+def _column_shape(config: Config, capture: ShapeLike) -> ShapeLike | data.Layout:
     """What a column hands to its reader: the capture of its rows, or of each of the parts that are read side by side."""
     ends = timing.read_out_ends(config)
     return capture if ends == 1 else data.ArrayLayout(capture, ends)

@@ -30,9 +30,10 @@ from shiftforge.tools import run
 DEVICES = ("25k", "45k", "85k")
 """The LFE5U devices by nextpnr's names. All in the package that has the most pins."""
 
-PLACER = "static"
-"""nextpnr's placer by electrostatics: half the time of its default (`heap`) on these arrays, and higher clocks
-(docs/decisions/0009-placer.md)."""
+PLACERS = ("heap", "static")
+"""nextpnr's placers: analytic with legalisation (its own default), and by electrostatics, which takes half the time on large arrays
+(docs/decisions/0009-two-placers.md)."""
+DEFAULT_PLACER = "heap"
 
 _PACKAGES = {"25k": "CABGA381", "45k": "CABGA554", "85k": "CABGA756"}
 _PINS = {"25k": 197, "45k": 245, "85k": 365}
@@ -146,6 +147,7 @@ def synthesize(
     seeds: Sequence[int] = (1,),
     place: bool = True,
     frequency_mhz: float = 100.0,
+    placer: str = DEFAULT_PLACER,
     boxes: Sequence[str] = (),
     work_dir: Path,
     timeout_s: float = TIMEOUT_S,
@@ -169,6 +171,8 @@ def synthesize(
         False stops after synthesis: counts without a frequency.
     frequency_mhz : float
         What the placer aims at. A design that misses it is no error.
+    placer : str
+        One of `PLACERS`.
     boxes : sequence of str
         Modules of which only the ports are taken: each instance counts as one cell of that name. Not with `place`.
     work_dir : Path
@@ -185,7 +189,7 @@ def synthesize(
     ToolError
         When a tool is missing, finds a fault in the design, or the design does not fit.
     """
-    _validate(verilog, top, device, seeds, frequency_mhz)
+    _validate(verilog, top, device, seeds, frequency_mhz, placer)
     if boxes and place:
         raise InputError(f"boxes must be none where the design is placed, not {', '.join(boxes)}")
     names = _copy_sources(verilog, work_dir)
@@ -203,6 +207,7 @@ def synthesize(
                 pins=pins,
                 seed=seed,
                 frequency_mhz=frequency_mhz,
+                placer=placer,
                 timeout_s=timeout_s,
                 progress=progress,
             )
@@ -220,7 +225,9 @@ def synthesize(
     return SynthResult(top, device, cells, port_bits, routed)
 
 
-def _validate(verilog: Sequence[Path], top: str, device: str, seeds: Sequence[int], frequency_mhz: float) -> None:
+def _validate(
+    verilog: Sequence[Path], top: str, device: str, seeds: Sequence[int], frequency_mhz: float, placer: str
+) -> None:
     if not verilog:
         raise InputError("verilog must be at least one file, not none")
     if not top.isidentifier():
@@ -231,6 +238,8 @@ def _validate(verilog: Sequence[Path], top: str, device: str, seeds: Sequence[in
         raise InputError(f"seeds must be one or more integers from 0 up, not {tuple(seeds)!r}")
     if not frequency_mhz > 0:
         raise InputError(f"frequency_mhz must be positive, not {frequency_mhz!r}")
+    if placer not in PLACERS:
+        raise InputError(f"placer must be one of {', '.join(PLACERS)}, not {placer!r}")
 
 
 def _copy_sources(verilog: Sequence[Path], work_dir: Path) -> list[str]:
@@ -299,6 +308,7 @@ def route(
     pins: bool,
     seed: int,
     frequency_mhz: float,
+    placer: str = DEFAULT_PLACER,
     timeout_s: float = TIMEOUT_S,
     progress: Progress = SILENT,
 ) -> dict:
@@ -308,7 +318,7 @@ def route(
     ----------
     pins : bool
         See `Routed`.
-    device, seed, frequency_mhz, timeout_s, progress
+    device, seed, frequency_mhz, placer, timeout_s, progress
         As of `synthesize`.
 
     Raises
@@ -316,7 +326,7 @@ def route(
     ToolError
         When nextpnr is missing or fails.
     """
-    options = ["--placer", PLACER, "--seed", str(seed), "--freq", f"{frequency_mhz:g}", "--timing-allow-fail"]
+    options = ["--placer", placer, "--seed", str(seed), "--freq", f"{frequency_mhz:g}", "--timing-allow-fail"]
     return _nextpnr(work_dir, str(seed), options, device, pins, timeout_s, progress)
 
 

@@ -20,7 +20,7 @@ TOP = "shiftforge_top"
 _BUILT = ("ecp5", "xilinx7", "asic")
 _PLANNED = ("ice40", "gowin", "nexus")
 _OF_TARGET = {
-    "ecp5": ("device", "no_dsp", "no_place", "seeds", "freq"),
+    "ecp5": ("device", "no_dsp", "no_place", "seeds", "freq", "placer"),
     "xilinx7": ("no_dsp",),
     "asic": ("liberty",),
 }
@@ -50,6 +50,7 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--no-place", action="store_true", help="ecp5: stop after synthesis: counts, but no frequency")
     parser.add_argument("--seeds", type=int, metavar="N", help="ecp5: place N times, report the median frequency")
     parser.add_argument("--freq", type=float, metavar="MHZ", help="ecp5: aim of the placer (default: 100)")
+    parser.add_argument("--placer", help="ecp5: nextpnr's placer, heap or static (default: heap)")
     parser.add_argument("--liberty", type=Path, metavar="CELLS.lib", help="asic: a library of standard cells")
     parser.add_argument("--out", metavar="DIR", help="keep everything in this folder")
     add_json(parser)
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     from shiftforge.config import load
     from shiftforge.files import replace_directory
     from shiftforge.progress import Progress
-    from sim.synth import synthesize
+    from sim.synth import DEFAULT_PLACER, synthesize
 
     config = load(args.config)
     progress = Progress()
@@ -96,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
                 seeds=range(1, (args.seeds or 1) + 1),
                 place=not args.no_place,
                 frequency_mhz=100.0 if args.freq is None else args.freq,
+                placer=args.placer or DEFAULT_PLACER,
                 work_dir=work,
                 progress=progress,
             )

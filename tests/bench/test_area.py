@@ -80,7 +80,12 @@ def test_table_and_json(tmp_path, capsys, monkeypatch):
         return costs.get(label.split(", ")[1], Cost(800, 0, 0, 0, 0, 0)), tmp_path
 
     monkeypatch.setattr(Measure, "ecp5", ecp5)
-    monkeypatch.setattr(Measure, "fmax", lambda self, folder, seed, *, label: {1: 190.0, 2: 250.0, 3: 200.0}[seed])
+
+    def fmax(self, folder, seed, *, label, placer):
+        """The worse placer has the single highest clock: medians are compared."""
+        return {"heap": {1: 190.0, 2: 250.0, 3: 200.0}, "static": {1: 300.0, 2: 150.0, 3: 160.0}}[placer][seed]
+
+    monkeypatch.setattr(Measure, "fmax", fmax)
     monkeypatch.setattr(Measure, "xilinx7", lambda self, part, *, dsp, label: {"lut6": 640, "lut_ram": 0})
     monkeypatch.setattr(Measure, "gates", lambda self, part, *, liberty, label: {"gates": 77, "depth": 9})
     arguments = ["--only", "^int8 x 2-bit aligned$|fp32$", "--seeds", "3", "--cache", str(tmp_path)]
@@ -94,6 +99,8 @@ def test_table_and_json(tmp_path, capsys, monkeypatch):
     assert lines[2].split()[-6] == "-", "a sum that is rounded at each step needs no lane"
     report = json.loads((tmp_path / "a.json").read_text())
     assert [row["ecp5"]["fmax_by_seed"] for row in report["rows"]] == [{"1": 190.0, "2": 250.0, "3": 200.0}] * 2
+    assert report["rows"][0]["ecp5"]["placer"] == "heap"
+    assert report["rows"][0]["ecp5"]["fmax_by_placer"] == {"heap": 200.0, "static": 160.0}
     assert report["rows"][0]["ecp5"]["area_delay"] == 20 * 1000 / 200
     assert picture.read_text().count("<circle") == 2
     assert area.main([*arguments, "--json"]) == 0
