@@ -34,6 +34,8 @@ PLACERS = ("heap", "static")
 """nextpnr's placers: analytic with legalisation (its own default), and by electrostatics, which takes half the time on large arrays
 (docs/decisions/0009-two-placers.md)."""
 DEFAULT_PLACER = "heap"
+NETLIST = "netlist.json"
+"""What `synthesize` leaves in its folder for nextpnr."""
 
 _PACKAGES = {"25k": "CABGA381", "45k": "CABGA554", "85k": "CABGA756"}
 _PINS = {"25k": 197, "45k": 245, "85k": 365}
@@ -309,6 +311,7 @@ def route(
     seed: int,
     frequency_mhz: float,
     placer: str = DEFAULT_PLACER,
+    netlist: str = NETLIST,
     timeout_s: float = TIMEOUT_S,
     progress: Progress = SILENT,
 ) -> dict:
@@ -318,6 +321,8 @@ def route(
     ----------
     pins : bool
         See `Routed`.
+    netlist : str
+        Another file in `work_dir`, such as `sim.floorplan.anchor` makes.
     device, seed, frequency_mhz, placer, timeout_s, progress
         As of `synthesize`.
 
@@ -327,7 +332,7 @@ def route(
         When nextpnr is missing or fails.
     """
     options = ["--placer", placer, "--seed", str(seed), "--freq", f"{frequency_mhz:g}", "--timing-allow-fail"]
-    return _nextpnr(work_dir, str(seed), options, device, pins, timeout_s, progress)
+    return _nextpnr(work_dir, str(seed), options, device, pins, timeout_s, progress, netlist)
 
 
 def pack(work_dir: Path, *, device: str, pins: bool, progress: Progress = SILENT) -> dict[str, tuple[int, int]]:
@@ -357,10 +362,17 @@ def flip_flop_places(work_dir: Path) -> int:
 
 
 def _nextpnr(
-    work_dir: Path, name: str, options: Sequence[str], device: str, pins: bool, timeout_s: float, progress: Progress
+    work_dir: Path,
+    name: str,
+    options: Sequence[str],
+    device: str,
+    pins: bool,
+    timeout_s: float,
+    progress: Progress,
+    netlist: str = NETLIST,
 ) -> dict:
     report = f"report.{name}.json"
-    arguments = [f"--{device}", "--package", _PACKAGES[device], "--speed", "6", "--json", "netlist.json"]
+    arguments = [f"--{device}", "--package", _PACKAGES[device], "--speed", "6", "--json", netlist]
     arguments += ["--lpf-allow-unconstrained" if pins else "--out-of-context", *options]
     arguments += ["--report", report, "-q", "-l", f"nextpnr.{name}.full.log"]
     run(

@@ -32,7 +32,8 @@ def test_rows_and_their_arrays(tmp_path):
         shell = units[-1]
         assert isinstance(shell, Shell)
         outputs = {name: member for name, member in shell.array.signature.members.items() if member.flow == Out}
-        assert set(outputs) == {f"column_{c}" for c in range(3)}
+        tallies = {f"tally_{c}" for c in range(3)} if row.kind == "shiftforge" else set()
+        assert set(outputs) == {f"column_{c}" for c in range(3)} | tallies
         for name, member in outputs.items():
             assert len(getattr(shell, name)) == Shape.cast(member.shape).width
 
@@ -81,8 +82,11 @@ def test_table_and_json(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(Measure, "ecp5", ecp5)
 
-    def fmax(self, folder, seed, *, label, placer):
+    def fmax(self, folder, seed, *, label, placer, anchors):
         """The worse placer has the single highest clock: medians are compared."""
+        if anchors is not None:
+            assert (placer, anchors) == ("static", (8, 8))
+            return 170.0
         return {"heap": {1: 190.0, 2: 250.0, 3: 200.0}, "static": {1: 300.0, 2: 150.0, 3: 160.0}}[placer][seed]
 
     monkeypatch.setattr(Measure, "fmax", fmax)
@@ -100,7 +104,7 @@ def test_table_and_json(tmp_path, capsys, monkeypatch):
     report = json.loads((tmp_path / "a.json").read_text())
     assert [row["ecp5"]["fmax_by_seed"] for row in report["rows"]] == [{"1": 190.0, "2": 250.0, "3": 200.0}] * 2
     assert report["rows"][0]["ecp5"]["placer"] == "heap"
-    assert report["rows"][0]["ecp5"]["fmax_by_placer"] == {"heap": 200.0, "static": 160.0}
+    assert report["rows"][0]["ecp5"]["fmax_by_placer"] == {"heap": 200.0, "static": 160.0, "static+anchors": 170.0}
     assert report["rows"][0]["ecp5"]["area_delay"] == 20 * 1000 / 200
     assert picture.read_text().count("<circle") == 2
     assert area.main([*arguments, "--json"]) == 0
