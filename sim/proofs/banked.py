@@ -207,7 +207,8 @@ def _marks_script(machine: Machine, unit: BankedPE, slot: Value, address: Value,
         m.d.sync += left.eq(left - 1)
 
     flags = Value.cast(unit.capture.flags)
-    machine.claim(flags == pick(m, records, set_), when=ended)
+    # Not only of the last one: from a tile's second on they all give its marks, and a fault shows sooner.
+    machine.claim(flags == pick(m, records, set_), when=drain & (ended | ~turns))
     machine.claim(flags == 0, when=~drain)
     # So that the induction starts from no state that cannot be.
     seen, kept = (machine.peek(name, len(flags)) for name in ("seen", "kept"))
@@ -437,6 +438,7 @@ _PE_MUTANTS = (
     Mutant(_PE, 'register(m, bit, f"{name}_2")', "bit"),
     Mutant(_PE, 'register(m, lower[low_bits:], "lower_2")', "lower[low_bits:]"),
     Mutant(_PE, 'register(m, total[-1], "carry")', "total[-1]"),
+    Mutant(_PE, '"slot_out": Out(slot_layout(config), init=IDLE)', '"slot_out": Out(slot_layout(config))'),
     # marks
     Mutant(_PE, "m.d.sync += seen.eq(seen | Cat(now))", "m.d.sync += seen.eq(Cat(now))"),
     Mutant(_PE, "kept.eq(seen | Cat(now))", "kept.eq(seen)"),
