@@ -310,7 +310,9 @@ def banked_pe_script(name: str, weight_bits: int, *, mask: bool = False, whole: 
     tiles = _marks_script(machine, unit, two["slot"], two["address"], two["marks"])
     always(machine, promises & nothing & aligned & promised & tiles)
 
-    halves = [Words(f"{half}_word", n, SETS * banks.count) for half, n in (("low", low_bits), ("high", bits - low_bits))]
+    halves = [
+        Words(f"{half}_word", n, SETS * banks.count) for half, n in (("low", low_bits), ("high", bits - low_bits))
+    ]
     for i, word in enumerate(truth):
         machine.claim(halves[0].words[i] == word[:low_bits])
         machine.claim(halves[1].words[i] == later(word[low_bits:], f"truth_{i}_later"))
@@ -319,9 +321,7 @@ def banked_pe_script(name: str, weight_bits: int, *, mask: bool = False, whole: 
     for memory, read, write, word in zip(halves, (one, two), (two, three), data, strict=True):
         machine.claim(memory.read.addr == read["address"], when=read["slot"][_WRITE])
         machine.claim(memory.write.en == write["slot"][_WRITE])
-        machine.claim(
-            (memory.write.addr == write["address"]) & (memory.write.data == word), when=write["slot"][_WRITE]
-        )
+        machine.claim((memory.write.addr == write["address"]) & (memory.write.data == word), when=write["slot"][_WRITE])
     capture = unit.capture
     captured = Signal(bits)
     m.d.comb += captured.eq(Mux(two["slot"][_HOLD], 0, old))

@@ -51,16 +51,17 @@ def banked_column_script(name: str, weight_bits: int, max_k: int, rows: int) -> 
     ends = [unit.capture[i] for i in range(timing.read_out_ends(config))]
     low, flags = (Signal(len(Value.cast(getattr(ends[0], of))), name=f"spec_{of}") for of in ("low", "flags"))
     m.d.comb += [low.eq(ends[0].low | ends[1].low), flags.eq(Value.cast(ends[0].flags) | Value.cast(ends[1].flags))]
-    empty = Cat(Value.cast(part.low) == 0 for part in ends)
-    stages: list[dict[str, Value]] = [
-        {"valid": valid, "low": low, "flags": flags, "row": row, "bank": bank, "set": set_, "number": number, "empty": empty}
-    ]
-    for i in range(1, timing.BANKED_COLUMN):
+    empty = Signal(len(ends), name="spec_empty")
+    m.d.comb += empty.eq(Cat(Value.cast(part.low) == 0 for part in ends))
+    first: dict[str, Value] = {"valid": valid, "low": low, "flags": flags, "row": row, "bank": bank, "set": set_}
+    first |= {"number": number, "empty": empty}
+    one: dict[str, Value] = {key: later(value, f"{key}_1") for key, value in first.items()}
+    # The upper half is here.
+    high = Value.cast(ends[0].high) | Value.cast(ends[1].high)
+    one["word"] = Value.cast(Cat(one["low"], high)).as_signed()
+    stages = [first, one]
+    for i in range(2, timing.BANKED_COLUMN):
         stages.append({key: later(value, f"{key}_{i}") for key, value in stages[-1].items()})
-        if i == 1:
-            # The upper half is here.
-            one = stages[1]
-            one["word"] = Cat(one["low"], Value.cast(ends[0].high) | Value.cast(ends[1].high)).as_signed()
     now = stages[-1]
 
     # The specification, late by the latency: a sum at its full width for each set and row, and the last bank that is in it.
@@ -158,7 +159,11 @@ _MUTANTS = (
     Mutant(_COLUMN, "d=words[1],", "d=0,"),
     Mutant(_COLUMN, 'register(m, part.low, f"low_{i}")', "part.low"),
     Mutant(_COLUMN, "seen[0] | seen[1]", "seen[0]"),
-    Mutant(_COLUMN, 'register(m, register(m, seen[0] | seen[1], "flags_1"), "flags")', 'register(m, seen[0] | seen[1], "flags")'),
+    Mutant(
+        _COLUMN,
+        'register(m, register(m, seen[0] | seen[1], "flags_1"), "flags")',
+        'register(m, seen[0] | seen[1], "flags")',
+    ),
     Mutant(_COLUMN, "valid_2 & bank_2[i]", "valid_2"),
     Mutant(_COLUMN, "Mux(self.set, rows, 0) + self.row", "Mux(self.set, 0, rows) + self.row"),
     Mutant(_COLUMN, "keep.en.eq(valid_2)", "keep.en.eq(1)"),
