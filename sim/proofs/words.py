@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest.mock import patch
 
+from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, Elaboratable, Module, Signal, Value
 from amaranth.lib import wiring
 
+from hw.instance import Unit
+from sim.proofs.miter import Script
 from sim.proofs.streams import Machine
 
 
@@ -76,6 +80,12 @@ def memories(target: str, *prepared: Words) -> Iterator[None]:
     with patch(target, make):
         yield
     assert not left
+
+
+def with_units(script: Script, *units: Unit) -> Script:
+    """The miter of a unit that instantiates `units` by name, and they."""
+    texts = [rtlil.convert(unit, name=unit.module_name, emit_src=False) for unit in units]
+    return replace(script, rtlil="".join([script.rtlil, *texts]))
 
 
 def without_reset(unit: wiring.Component) -> Machine:
