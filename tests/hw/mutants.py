@@ -61,7 +61,7 @@ FAULTS = (
     Fault("pe.py", "pe", "Mux(token.first, 0, flags.as_value())", "flags.as_value()"),
     Fault("pe.py", "pe", "negative = self.special.negative ^ sign", "negative = self.special.negative"),
     Fault("pe.py", "pe", "self.tally.last.eq(added.valid & ~added.more)", "self.tally.last.eq(~added.more)"),
-    Fault("pe.py", "pe", "gated.eq(0)", "gated.eq(1)"),
+    Fault("delay.py", "pe", "gated.eq(0)", "gated.eq(1)"),
     # PE with 2-bit weights: carry, what a register is that is not in use, the lowest and the top bit
     Fault("pe.py", "pe", "carry=negates[0]", "carry=Const(0, 1)", TWO_BITS),
     Fault("pe.py", "pe", "direct.eq(ones - 1)", "direct.eq(ones)", TWO_BITS),
