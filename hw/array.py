@@ -22,9 +22,8 @@ class Array(wiring.Component):
 
     Row r's inputs must come r cycles after row 0's (the row feed does that); a weight word comes whole, with row 0's activation,
     and is skewed here. PEs of a column finish on successive cycles, so a column's read-out is a registered OR tree without any
-    select (two of them where the column reader does the last OR, `timing.read_out_ends`): column c
-    delivers row r's capture `timing.pe(config) + timing.read_out(config) + r + c` cycles after row 0's token
-    entered.
+    select (two of them where the column reader does the last OR, `timing.read_out_ends`): column c delivers row r's capture
+    `timing.pe(config) + timing.read_out(config) + r + c` cycles after row 0's token entered.
 
     Parameters
     ----------

@@ -92,6 +92,8 @@ class BankedPE(wiring.Component):
         `product_layout`, `slot_layout` (from the row edge), weight element (mask bit where there is one, sign, exponent).
     x_out, slot_out, w_out : Out
         The same, one cycle later.
+    tally : Out(DRAINED)
+        With the lower half of a word. All rows of a column do the same, each one cycle after the one above, so one `tally` is enough.
     capture : Out(banked_capture_layout)
 
     Attributes
