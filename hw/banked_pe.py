@@ -93,7 +93,7 @@ class BankedPE(wiring.Component):
     x_out, slot_out, w_out : Out
         The same, one cycle later.
     tally : Out(DRAINED)
-        With the lower half of a word. All rows of a column do the same, each one cycle after the one above, so one `tally` is enough.
+        With the lower half of a word. All rows of a column do the same, each one cycle after the one above: one is enough.
     capture : Out(banked_capture_layout)
 
     Attributes
