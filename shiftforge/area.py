@@ -367,9 +367,9 @@ def _table_memories(config: Config) -> int:
 def _unread(config: Config) -> int:
     """Flip-flops of single units that synthesis drops from the array.
 
-    What only passes through an element has no reader behind the last column and row; a tally has one in the first row alone. Aligned
-    elements as far from the first one as each other (row and column added) get the same token in the same cycle: what each
-    makes of it alone is one set of registers for all of them, the core's for the row below among them.
+    What only passes through an element has no reader behind the last column and row; a tally has one in the first row alone.
+    Aligned elements as far from the first one as each other (row and column added) get the same token in the same cycle: what
+    each makes of it alone is one set of registers for all of them, the core's for the row below among them.
     """
     rows, cols = config.rows, config.cols
     if config.banked:
