@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from shiftforge import timing
-from shiftforge.banks import Banks
+from shiftforge.banks import SETS, Banks
 from shiftforge.config import Config, ceil_div
 from shiftforge.errors import InputError
 from shiftforge.files import read_text
@@ -109,26 +109,39 @@ def family(unit: str, config: Config) -> str:
 
 
 def _aligned_pe(config: Config) -> Features:
-    late = config.weights.bits == 4  # the addend takes a register more, and another shift
+    """With 2-bit weights shift and sign lie in the carry chain: no lookup, but two registers of the activation to choose from."""
+    bits, fixed, flags = config.weights.bits, config.activation.fixed_bits, config.activation.flag_bits
+    shifted = {2: 0, 3: fixed + 1, 4: fixed + 1 + fixed + 3}[bits]
     return {
-        "one": 1,
+        "2 bits": bits == 2,
+        "3 bits": bits == 3,
+        "4 bits": bits == 4,
         "adder": config.low_bits,
-        "second shift": config.low_bits if late else 0,
-        "flags": config.activation.flag_bits,
-        "flags late": config.activation.flag_bits if late else 0,
+        "addend": shifted if shifted else 2 * fixed,
+        "shifts": shifted,
+        "flags": flags,
+        "flags late": flags if bits == 4 else 0,
         "counters": config.carries.bits,
         "mask": config.weights.mask,
+        "flags masked": flags if config.weights.mask else 0,
     }
 
 
 def _banked_pe(config: Config) -> Features:
-    banks = Banks.of(config)
+    """The halves of a word and of what is added to it, the upper one a register later."""
+    banks, flags = Banks.of(config), config.activation.flag_bits
+    halves = (banks.low_bits, banks.word_bits - banks.low_bits)
+    lift = (1 << (banks.w_shift_bits - 1)) - 1  # of the shift before the registers that choose the last one
     return {
         "one": 1,
         "word": banks.word_bits,
+        "memory": sum(_lut_memories(SETS * banks.count, bits) for bits in halves),
         "significand": banks.significand_bits,
-        "shifts": banks.significand_bits * (banks.w_shift_bits - 1),
+        "addend": banks.product_bits + 1,
+        "upper": max(0, banks.product_bits + 1 - banks.low_bits),
+        "shifts": (banks.significand_bits + lift) * max(1, banks.w_shift_bits - 1),
         "weight banks": banks.w_bank_bits,
+        "flags": flags,
         "mask": config.weights.mask,
     }
 
@@ -149,7 +162,14 @@ def _aligned_column(config: Config) -> Features:
         "entry": entry,
         "memory": _lut_memories(max(config.rows, 2), config.low_bits) + _lut_memories(2 * config.rows, buffer),
         "deep": buffer * (ceil_div(2 * config.rows, LUT_MEMORY[0]) - 1),
+        **_row_features(config.rows),
     }
+
+
+def _row_features(rows: int) -> Features:
+    """Of a column's row counter, and of a row's address in its buffer: an adder unless rows are a power of two."""
+    bits = (max(rows, 2) - 1).bit_length()
+    return {"row": bits, "row added": bits if rows & (rows - 1) else 0}
 
 
 def _table_luts(bits: int) -> int:
@@ -173,9 +193,11 @@ def _banked_column(config: Config) -> Features:
         "one": 1,
         "word": banks.word_bits,
         "sum": config.accumulator_bits,
+        "flags": flags,
         "memory": sum(_lut_memories(2 * config.rows, bits) for bits in stored)
-        + _lut_memories(max(config.rows, 2), flags + banks.running_bits - banks.step),
+        + _lut_memories(max(config.rows, 2), banks.running_bits - banks.step),
         "deep": sum(stored) * deep,
+        **_row_features(config.rows),
     }
 
 
@@ -202,14 +224,14 @@ def _core(config: Config) -> Features:
     """Streams, decoder, engine, drain, writer, emitter, registers, and the array's skew and read-out."""
     lanes, rows, cols, bits = config.lanes, config.rows, config.cols, config.activation.bits
     element = config.weights.element_bits
-    capture = Banks.of(config).word_bits + 1 if config.banked else config.low_bits + config.carries.bits + 1
+    capture = Banks.of(config).word_bits if config.banked else config.low_bits + config.carries.bits + 1
     capture += config.activation.flag_bits
     sums = config.accumulator_bits + config.activation.flag_bits
     fifo = _lut_memories(timing.fifo_steps(config), lanes * config.output.bits + 1)
     return {
         "one": 1,
         "banked": config.banked,
-        "read-out": cols * capture * merges(rows),
+        "read-out": cols * capture * merges(config),
         "skew": element * cols * (cols - 1) / 2,
         "drain": lanes * sums * config.groups,
         "rows": rows * (bits + (config.activation_words - 1).bit_length()),
@@ -224,14 +246,15 @@ def _core(config: Config) -> Features:
     }
 
 
-def merges(rows: int) -> int:
+def merges(config: Config) -> int:
     """Nodes of a column's read-out, each an OR of up to four with its register (`timing.read_out`)."""
-    nodes = 0
-    while True:
-        rows = ceil_div(rows, 4)
-        nodes += rows
-        if rows == 1:
-            return nodes
+    part, nodes = ceil_div(config.rows, timing.read_out_ends(config)), 0
+    for start in range(0, config.rows, part):
+        rows = min(part, config.rows - start)
+        for _ in range(timing.read_out(config)):
+            rows = ceil_div(rows, 4)
+            nodes += rows
+    return nodes
 
 
 def _lut_memories(words: int, bits: int) -> int:
@@ -328,7 +351,7 @@ def estimate(config: Config, by: Table | None = None) -> Area:
         memory("weight memory", 1, config.weight_words, config.weight_word_bits),
         memory("parameter memory", 1, config.parameter_words, config.parameter_word_bits),
         part("control, streams, read-out", 1, "core"),
-        Part("registers without a reader", 1, 0, -_unread(config)),
+        Part("registers without a reader, or equal", 1, 0, -_unread(config)),
     )
     return Area(parts, by.error_percent, by.tool, _beyond(config, by))
 
@@ -344,14 +367,22 @@ def _table_memories(config: Config) -> int:
 def _unread(config: Config) -> int:
     """Flip-flops of single units that synthesis drops from the array.
 
-    What only passes through an aligned element has no reader behind the last column and row, and a tally only in the first row. A
-    banked element reads what it passes on.
+    What only passes through an element has no reader behind the last column and row; a tally has one in the first row alone.
+    Aligned elements as far from the first one as each other (row and column added) get the same token in the same cycle: what
+    each makes of it alone is one set of registers for all of them, the core's for the row below among them.
     """
+    rows, cols = config.rows, config.cols
     if config.banked:
-        return 0
-    right, down = config.activation.fixed_bits + config.activation.flag_bits, config.weights.bits
-    tally = 2 * (config.rows - 1) * config.cols
-    return config.rows * right + config.cols * down + tally
+        banks = Banks.of(config)
+        # The activation's sign, the slot's address, and `clear` and `apart` where the weight changes them.
+        right = 1 + banks.bank_bits + SETS.bit_length() - 1 + (2 if banks.w_bank_bits else 0)
+        return rows * right + cols + (rows - 1) * cols
+    right = config.activation.fixed_bits + config.activation.flag_bits
+    down = min(config.weights.bits, 3)  # of four bits the third one is read once more, by the second shift
+    token = 3
+    marks = 3 * token + (token if config.weights.bits == 4 else 0)  # token_out, added, carried and counted_more
+    alike = rows * cols - (rows + cols - 1)
+    return rows * right + cols * down + 2 * (rows - 1) * cols + alike * marks + (rows - 1) * token
 
 
 def _beyond(config: Config, by: Table) -> tuple[str, ...]:

@@ -53,6 +53,29 @@ def test_every_machine_has_an_area_that_grows(activation, accumulator, bits) -> 
     assert elements.count == 16
 
 
+def test_two_bit_weights_shift_in_the_carry_chain() -> None:
+    """An aligned element's shift and sign then cost no lookup but a second register of the activation; a banked one's do not."""
+
+    def element(accumulator: str, bits: int) -> area.Part:
+        parts = area.estimate(machine(4, 4, "fp16", bits, accumulator)).parts
+        return next(part for part in parts if part.name == "processing elements")
+
+    two, three = element("aligned", 2), element("aligned", 3)
+    assert two.lut < 0.6 * three.lut
+    assert two.ff > 1.1 * three.ff
+    two, three = element("banked", 2), element("banked", 3)
+    assert 0.8 * three.lut < two.lut < three.lut
+
+
+@pytest.mark.parametrize(
+    ("rows", "aligned", "banked"), [(1, 1, 1), (2, 1, 2), (4, 1, 2), (5, 3, 2), (8, 3, 2), (9, 4, 5), (16, 5, 6)]
+)
+def test_nodes_of_the_read_out(rows, aligned, banked) -> None:
+    """Of banked machines both halves of the rows are read side by side."""
+    assert area.merges(machine(rows, 4, "fp16", 3, "aligned")) == aligned
+    assert area.merges(machine(rows, 4, "fp16", 3, "banked")) == banked
+
+
 def test_totals_are_the_sum_of_the_parts() -> None:
     found = area.estimate(machine(3, 5, "fp16", 3, "aligned"))
     described = area.describe(found)
