@@ -3,9 +3,10 @@
     python -m bench.largest [--only REGEX] [--size 20x21] [--limit 85] [--seed 1] [--device 85k] [--resets 64]
                             [--max-k 1024] [--timeout MINUTES] [--cache DIR] [--out RESULT.json] [--json]
 
-The arrays are those of `bench.area` in the same shell, without DSP; all by one flow, that of `bench.area` but for `--resets`. Four small ones tell what an element, a
-row and a column take; the largest size that is predicted to fit is synthesized, counted as nextpnr packs it, placed and routed. A
-size that nextpnr cannot place and route gives way to one of about 2 % fewer elements. docs/benchmarks.md tells what is counted.
+The arrays are those of `bench.area` in the same shell, without DSP; all by one flow, that of `bench.area` but for `--resets`.
+Four small ones tell what an element, a row and a column take; the largest size that is predicted to fit is synthesized, counted as
+nextpnr packs it, placed and routed. A size that nextpnr cannot place and route gives way to one of about 2 % fewer elements.
+docs/benchmarks.md tells what is counted.
 """
 
 import argparse
