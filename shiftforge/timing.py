@@ -49,12 +49,17 @@ def read_out_ends(config: Config) -> int:
     return 2 if config.banked else 1
 
 
-def read_out(config: Config) -> int:
-    """Registered OR trees of radix 4 over each of the `read_out_ends` of a column's rows: at least one level."""
+def or_levels(rows: int) -> int:
+    """Registered OR tree of radix 4 over that many rows: ceil(log4(rows)) levels, at least one."""
     levels, covered = 1, 4
-    while covered < ceil_div(config.rows, read_out_ends(config)):
+    while covered < rows:
         levels, covered = levels + 1, covered * 4
     return levels
+
+
+def read_out(config: Config) -> int:
+    """Levels of the OR trees, one over each of the `read_out_ends` of a column's rows."""
+    return or_levels(ceil_div(config.rows, read_out_ends(config)))
 
 
 def drain_spacing(config: Config) -> int:

@@ -40,6 +40,14 @@ NETLIST = "netlist.json"
 _PACKAGES = {"25k": "CABGA381", "45k": "CABGA554", "85k": "CABGA756"}
 _PINS = {"25k": 197, "45k": 245, "85k": 365}
 _LUTS_OF = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
+_FLIP_FLOPS = " ".join(
+    f"-cell {cell}"
+    for cell in (
+        *("$_DFF_?_ 01", "$_DFF_?P?_ r", "$_SDFF_?P?_ r", "$_DFFE_??_ 01", "$_DFFE_?P??_ r", "$_SDFFE_?P??_ r"),
+        "$_DLATCH_?_ x",
+    )
+)
+"""What `synth_ecp5` itself has flip-flops turned into."""
 TIMEOUT_S = 3600.0
 """Of one run of a tool."""
 
@@ -151,6 +159,7 @@ def synthesize(
     frequency_mhz: float = 100.0,
     placer: str = DEFAULT_PLACER,
     boxes: Sequence[str] = (),
+    shared_resets: int = 0,
     work_dir: Path,
     timeout_s: float = TIMEOUT_S,
     progress: Progress = SILENT,
@@ -177,6 +186,9 @@ def synthesize(
         One of `PLACERS`.
     boxes : sequence of str
         Modules of which only the ports are taken: each instance counts as one cell of that name. Not with `place`.
+    shared_resets : int
+        A synchronous reset that fewer flip-flops share becomes logic; 0 leaves all as yosys finds them. nextpnr gives each a tile
+        of its own (`flip_flop_places`), and its placer does not come to an end where there are hundreds in a full device.
     work_dir : Path
         An existing folder. It keeps sources, scripts, netlist, logs and reports.
     timeout_s : float
@@ -196,7 +208,7 @@ def synthesize(
         raise InputError(f"boxes must be none where the design is placed, not {', '.join(boxes)}")
     names = _copy_sources(verilog, work_dir)
     with progress.step(f"yosys: {top} for ECP5"):
-        cells, port_bits = _map(names, top, dsp, boxes, work_dir, timeout_s, progress)
+        cells, port_bits = _map(names, top, dsp, boxes, shared_resets, work_dir, timeout_s, progress)
     if not place:
         return SynthResult(top, device, cells, port_bits)
     pins = port_bits <= _PINS[device]
@@ -269,11 +281,22 @@ def _map(
     top: str,
     dsp: bool,
     boxes: Sequence[str],
+    shared_resets: int,
     work_dir: Path,
     timeout_s: float,
     progress: Progress,
 ) -> tuple[tuple[tuple[str, int], ...], int]:
     """Run yosys; returns the cell counts and the number of port bits."""
+    mapping, output = f"synth_ecp5 -abc9 -nowidelut {'' if dsp else '-nodsp '}-top {top}", "-json netlist.json"
+    steps = [f"{mapping} {output}"]
+    if shared_resets:
+        steps = [
+            f"{mapping} -run begin:map_ffs",
+            f"dfflegalize {_FLIP_FLOPS} -minsrst {shared_resets}",
+            "opt_expr",
+            "opt_clean",
+            f"{mapping} {output} -run map_ffs:",
+        ]
     script = "\n".join(
         [
             *(f'read_verilog -sv "{name}"' for name in names),
@@ -283,7 +306,7 @@ def _map(
             "proc",
             "check -assert",  # undriven nets, two drivers and loops as the source has them, before optimisation hides them
             *(f"blackbox {box}" for box in boxes),
-            f"synth_ecp5 -abc9 -nowidelut {'' if dsp else '-nodsp '}-top {top} -json netlist.json",
+            *steps,
             "check -assert",
             f"tee -q -o cells.json stat -json -top {top}",
         ]

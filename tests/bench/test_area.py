@@ -49,7 +49,7 @@ def test_an_array_that_lost_logic_is_refused():
 def test_results_are_kept_by_what_they_were_computed_from(tmp_path, monkeypatch):
     asked = []
 
-    def synthesize(sources, top, *, dsp, place, work_dir, timeout_s):
+    def synthesize(sources, top, *, dsp, place, work_dir, **_):
         asked.append((top, dsp))
         from sim.synth import SynthResult
 

@@ -184,7 +184,7 @@ def test_the_whole_search_and_its_report(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(Bench, "synthesized", synthesized)
     monkeypatch.setattr(Bench, "placed", placed)
-    monkeypatch.setattr(Measure, "ecp5", lambda self, part, *, dsp, label: (Cost(30, 0, 0, 100, 0, 0), tmp_path))
+    monkeypatch.setattr(Measure, "ecp5", lambda self, part, *, dsp, **_: (Cost(30, 0, 0, 100, 0, 0), tmp_path))
     out = tmp_path / "largest.json"
     assert largest.main(["--cache", str(tmp_path), "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -210,7 +210,7 @@ def test_the_whole_search_and_its_report(tmp_path, capsys, monkeypatch):
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert (row["rows"], row["cols"], row["of_tree"]) == (4, 6, None)
     # An array that lost logic is refused.
-    monkeypatch.setattr(Measure, "ecp5", lambda self, part, *, dsp, label: (Cost(30, 0, 0, 200, 0, 0), tmp_path))
+    monkeypatch.setattr(Measure, "ecp5", lambda self, part, *, dsp, **_: (Cost(30, 0, 0, 200, 0, 0), tmp_path))
     assert largest.main(["--only", "^int8 x 3", "--size", "4x6", "--cache", str(tmp_path)]) == CheckFailed.exit_code
     assert "logic was optimised away" in capsys.readouterr().err
 
@@ -223,6 +223,7 @@ def test_the_whole_search_and_its_report(tmp_path, capsys, monkeypatch):
         (["--limit", "101"], "--limit must be over 0 and at most 100, not 101"),
         (["--limit", "nan"], "--limit must be over 0 and at most 100, not nan"),
         (["--seed", "-1"], "--seed must be 0 or more, not -1"),
+        (["--resets", "-1"], "--resets must be 0 or more, not -1"),
         (["--device", "12k"], "--device must be one of 25k, 45k, 85k, not '12k'"),
         (["--timeout", "0"], "--timeout must be positive, not 0"),
         (["--only", "nothing"], f"--only must match one of {', '.join(largest.MAKE)}, not 'nothing'"),
@@ -256,7 +257,7 @@ def test_a_device_without_room_for_one_element_is_refused(capsys, monkeypatch):
 def test_the_real_tools(tmp_path, capsys):
     """Predicted from arrays of two and four rows and columns, 5x6 comes out so. Then a tiny array is placed."""
     for name in largest.MAKE:
-        bench = Bench(Measure(tmp_path), name, 16, 1, "25k", "static")
+        bench = Bench(Measure(tmp_path), name, 16, 1, "25k", "static", largest.RESETS)
         made, sites = bench.prediction(((2, 2), (2, 4), (4, 2), (4, 4)))
         use, _ = bench.packed((5, 6))
         assert sites == 24288
