@@ -92,8 +92,8 @@ class Use:
 class Prediction:
     """What an array of any size takes: `linear` holds, for each field of `Use`, the cells per element, row, column and array.
 
-    The registers of the weight skew (`code_bits` wide) and the OR trees of the columns (`capture_bits` wide, in `ends` parts), which
-    grow otherwise, are counted.
+    The registers of the weight skew (`code_bits` wide) and the OR trees of the columns (`capture_bits` wide, in `ends` parts),
+    which grow otherwise, are counted.
     """
 
     linear: tuple[tuple[float, ...], ...]
@@ -272,10 +272,11 @@ class Bench:
         for unit in units:
             Fragment.get(unit, None)  # Amaranth warns of components that are made and never elaborated
         ports = shell.array.pe.signature.members
-        widths = [Shape.cast(ports[name].shape).width for name in ("w", "capture")]
+        code_bits, capture_bits = (Shape.cast(ports[name].shape).width for name in ("w", "capture"))
         ends = timing.read_out_ends(self.row(samples[0]).config)
         uses = {size: self.packed(size) for size in samples}
-        return Prediction.fit({size: use for size, (use, _) in uses.items()}, *widths, ends), uses[samples[0]][1]
+        sampled = {size: use for size, (use, _) in uses.items()}
+        return Prediction.fit(sampled, code_bits, capture_bits, ends), uses[samples[0]][1]
 
     def result(self, size: Size, mhz: float) -> Result:
         """All figures of a size with its clock, as JSON's types."""
