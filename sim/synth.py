@@ -32,7 +32,7 @@ DEVICES = ("25k", "45k", "85k")
 
 PLACERS = ("heap", "static")
 """nextpnr's placers: analytic with legalisation (its own default), and by electrostatics, which takes half the time on large arrays
-(docs/decisions/0009-two-placers.md)."""
+(docs/decisions/0009-placement.md)."""
 DEFAULT_PLACER = "heap"
 NETLIST = "netlist.json"
 """What `synthesize` leaves in its folder for nextpnr."""
