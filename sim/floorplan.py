@@ -18,7 +18,7 @@ from typing import cast
 
 from shiftforge.errors import ToolError
 from shiftforge.files import read_text, write_atomically
-from sim.synth import flip_flop_places
+from sim.synth import NETLIST, flip_flop_places
 
 ANCHORS = 8
 """Registers that are fixed per element: a tile's flip-flops."""
@@ -65,7 +65,7 @@ def anchor(folder: Path, rows: int, cols: int, target: Path) -> tuple[int, int]:
     ToolError
         When the array is too large for the device.
     """
-    design = json.loads(read_text(folder / "netlist.json"))
+    design = json.loads(read_text(folder / NETLIST))
     top = next(module for module in design["modules"].values() if int(module["attributes"].get("top", "0"), 2))
     cells = [_cell(name, entry) for name, entry in top["cells"].items()]
     px, py = _pitch(cells, flip_flop_places(folder), rows, cols)

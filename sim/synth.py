@@ -287,7 +287,7 @@ def _map(
     progress: Progress,
 ) -> tuple[tuple[tuple[str, int], ...], int]:
     """Run yosys; returns the cell counts and the number of port bits."""
-    mapping, output = f"synth_ecp5 -abc9 -nowidelut {'' if dsp else '-nodsp '}-top {top}", "-json netlist.json"
+    mapping, output = f"synth_ecp5 -abc9 -nowidelut {'' if dsp else '-nodsp '}-top {top}", f"-json {NETLIST}"
     steps = [f"{mapping} {output}"]
     if shared_resets:
         steps = [
@@ -373,7 +373,7 @@ def flip_flop_places(work_dir: Path) -> int:
     The eight of a tile share their reset, and the two of a slice their clock enable, or nextpnr refuses the tile (its
     ``ecp5/arch_place.cc``). An array with a reset of its own in each element takes more sites than it has flip-flops.
     """
-    modules = json.loads(read_text(work_dir / "netlist.json"))["modules"]
+    modules = json.loads(read_text(work_dir / NETLIST))["modules"]
     top = next(module for module in modules.values() if int(module["attributes"].get("top", "0"), 2))
     groups: dict[str, Counter[str]] = {}
     for cell in top["cells"].values():
