@@ -1,6 +1,6 @@
 """What a multiply-accumulate costs here and in baselines in the same shell: LUT, FF, carry, RAM, DSP, clock, gates.
 
-    python -m bench.area [--size 8x8] [--max-k 1024] [--seeds 5] [--placers heap,static,static+anchors] [--only REGEX]
+    python -m bench.area [--size 8x8] [--max-k 1024] [--seeds 5] [--placers heap,static,elements] [--only REGEX]
                          [--targets ecp5,xilinx7,gates]
                          [--liberty CELLS.lib] [--out RESULT.json] [--plot AREA.svg] [--json] [--list]
 
@@ -25,9 +25,6 @@ from shiftforge.files import write_atomically
 from shiftforge.progress import Progress
 from sim.synth import PLACERS
 
-ANCHORED = "+anchors"
-PLACINGS = (*PLACERS, f"static{ANCHORED}")
-"""How arrays are placed: by nextpnr's placers as they are, and with elements held in a grid (`sim.floorplan`)."""
 TARGETS = ("ecp5", "xilinx7", "gates")
 DEFAULT_CACHE = "out/bench-cache"
 _EXPECTED_LUT4 = {"fp32": 350, "bf16": 260, "fp16": 170, "fp8_e4m3": 90, "int8": 60, "fp16 x fp16": 700}
@@ -36,10 +33,10 @@ _EXPECTED_LUT4 = {"fp32": 350, "bf16": 260, "fp16": 170, "fp8_e4m3": 90, "int8":
 Result = dict[str, object]
 
 
-def _effort(row: Row, seeds: int) -> int:
+def _effort(row: Row, placements: int) -> int:
     names = sorted(_EXPECTED_LUT4, key=len, reverse=True)
     luts = next((_EXPECTED_LUT4[name] for name in names if row.name.startswith(name)), 100)
-    return luts * (2 + 4 * seeds)
+    return luts * (1 + 2 * placements)
 
 
 def _median(clocks: Iterable[float | None]) -> float | None:
@@ -54,7 +51,7 @@ def measure_row(
     seeds: int,
     targets: tuple[str, ...],
     liberty: Path | None,
-    placers: tuple[str, ...] = PLACINGS,
+    placers: tuple[str, ...] = PLACERS,
 ) -> Result:
     """All figures of one row, as JSON's types; its clock is that of the placer whose median is higher."""
     config, macs = row.config, row.config.rows * row.config.cols
@@ -81,16 +78,7 @@ def measure_row(
                 folder = where
         require_whole(costs["array"], costs["pe"], config.rows, config.cols, row.name)
         by_placer = {
-            placer: {
-                seed: measure.fmax(
-                    folder,
-                    seed,
-                    label=row.name,
-                    placer=placer.removesuffix(ANCHORED),
-                    anchors=(config.rows, config.cols) if placer.endswith(ANCHORED) else None,
-                )
-                for seed in range(1, seeds + 1)
-            }
+            placer: {seed: measure.fmax(folder, seed, label=row.name, placer=placer) for seed in range(1, seeds + 1)}
             for placer in placers
         }
         medians = {placer: _median(by_seed.values()) for placer, by_seed in by_placer.items()}
@@ -179,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", default="8x8", metavar="ROWSxCOLS", help="the array (default: %(default)s)")
     parser.add_argument("--max-k", type=int, default=1024, help="longest dot product (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="placements; the median is told (0: none)")
-    parser.add_argument("--placers", default=",".join(PLACINGS), help="of %(default)s (default: all, the best counts)")
+    parser.add_argument("--placers", default=",".join(PLACERS), help="of %(default)s (default: all, the best counts)")
     parser.add_argument("--only", default="", metavar="REGEX", help="rows whose name matches")
     parser.add_argument("--targets", default=",".join(TARGETS), help="of %(default)s (default: all)")
     parser.add_argument("--liberty", type=Path, metavar="FILE", help="count the gates in this library's cells")
@@ -205,8 +193,8 @@ def _run(options: argparse.Namespace) -> int:
     if not set(targets) <= set(TARGETS):
         raise InputError(f"--targets must be some of {', '.join(TARGETS)}, not {options.targets!r}")
     placers = tuple(options.placers.split(","))
-    if not set(placers) <= set(PLACINGS):
-        raise InputError(f"--placers must be some of {', '.join(PLACINGS)}, not {options.placers!r}")
+    if not set(placers) <= set(PLACERS):
+        raise InputError(f"--placers must be some of {', '.join(PLACERS)}, not {options.placers!r}")
     if options.seeds < 0:
         raise InputError(f"--seeds must be 0 or more, not {options.seeds}")
     rows, cols = size_of(options.size)
@@ -222,14 +210,15 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--only must match a row's name (--list prints them), not {options.only!r}")
     measure = Measure(options.cache, progress)
     results: list[Result] = []
-    with progress.bar("area", sum(_effort(row, options.seeds) for row in chosen)) as advance:
+    placements = options.seeds * len(placers)
+    with progress.bar("area", sum(_effort(row, placements) for row in chosen)) as advance:
         for row in chosen:
             results.append(
                 measure_row(
                     measure, row, seeds=options.seeds, targets=targets, liberty=options.liberty, placers=placers
                 ),
             )
-            advance(_effort(row, options.seeds))
+            advance(_effort(row, placements))
     report = {"device": f"LFE5U-{DEVICE}, speed 6", "aim_mhz": AIM_MHZ, "seeds": options.seeds, "rows": results}
     if options.out is not None:
         write_atomically(options.out, json.dumps(report, indent=1, ensure_ascii=False) + "\n")

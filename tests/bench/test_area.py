@@ -82,12 +82,15 @@ def test_table_and_json(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(Measure, "ecp5", ecp5)
 
-    def fmax(self, folder, seed, *, label, placer, anchors):
+    clocks = {
+        "heap": {1: 190.0, 2: 250.0, 3: 200.0},
+        "static": {1: 300.0, 2: 150.0, 3: 160.0},
+        "elements": {1: 170.0, 2: 170.0, 3: 170.0},
+    }
+
+    def fmax(self, folder, seed, *, label, placer):
         """The worse placer has the single highest clock: medians are compared."""
-        if anchors is not None:
-            assert (placer, anchors) == ("static", (8, 8))
-            return 170.0
-        return {"heap": {1: 190.0, 2: 250.0, 3: 200.0}, "static": {1: 300.0, 2: 150.0, 3: 160.0}}[placer][seed]
+        return clocks[placer][seed]
 
     monkeypatch.setattr(Measure, "fmax", fmax)
     monkeypatch.setattr(Measure, "xilinx7", lambda self, part, *, dsp, label: {"lut6": 640, "lut_ram": 0})
@@ -104,7 +107,7 @@ def test_table_and_json(tmp_path, capsys, monkeypatch):
     report = json.loads((tmp_path / "a.json").read_text())
     assert [row["ecp5"]["fmax_by_seed"] for row in report["rows"]] == [{"1": 190.0, "2": 250.0, "3": 200.0}] * 2
     assert report["rows"][0]["ecp5"]["placer"] == "heap"
-    assert report["rows"][0]["ecp5"]["fmax_by_placer"] == {"heap": 200.0, "static": 160.0, "static+anchors": 170.0}
+    assert report["rows"][0]["ecp5"]["fmax_by_placer"] == {"heap": 200.0, "static": 160.0, "elements": 170.0}
     assert report["rows"][0]["ecp5"]["area_delay"] == 20 * 1000 / 200
     assert picture.read_text().count("<circle") == 2
     assert area.main([*arguments, "--json"]) == 0

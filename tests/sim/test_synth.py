@@ -212,3 +212,19 @@ def test_copies_of_a_register_stay_apart(tmp_path, work):
     path.write_text(verilog.convert(m, name="top", ports=[i, x, o], emit_src=False))
     result = synthesize([path], "top", place=False, work_dir=work)
     assert dict(result.cells)["TRELLIS_FF"] == MOST_COPIES + 1  # the two plain ones are one
+
+
+def test_a_module_with_a_file_of_its_own_is_mapped_by_itself(tmp_path, work):
+    """Equal registers of two of its instances stay two; what has no reader is dropped all the same."""
+    unit = "module unit(input clk, input a, output reg y, output reg z); always @(posedge clk) {y, z} <= {a, ~y}; endmodule\n"
+    top = (
+        "module top(input clk, input a, output [2:0] y); unit p(clk, a, y[0], y[1]); unit q(.clk(clk), .a(a), .y(y[2]));"
+        " endmodule\n"
+    )
+    (tmp_path / "unit.v").write_text(unit)
+    (tmp_path / "top.v").write_text(top)
+    (tmp_path / "flat.v").write_text(unit + top.replace("module top", "module flat"))
+    flat = synthesize([tmp_path / "flat.v"], "flat", place=False, work_dir=work)
+    apart = synthesize([tmp_path / "unit.v", tmp_path / "top.v"], "top", place=False, work_dir=work)
+    assert (flat.ff, apart.ff) == (2, 3)
+    assert apart.lut == flat.lut == 1

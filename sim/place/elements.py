@@ -1,0 +1,254 @@
+"""The processing elements of an array in a flat netlist: found by their names, and written back as blocks in a grid.
+
+The edges of its rows, which prepare what enters on the left, are blocks as well, one beside each row.
+
+All are alike, but for what has no reader at the array's borders and is gone there. One of them is packed by nextpnr and placed in
+a rectangle (`sim.place.anneal`); each then gets the packed cells with its own nets and the place of its rectangle (``BEL``). All
+other cells stay as they are, and nextpnr packs and places them around the blocks.
+
+Source: nextpnr's ``BEL`` attribute (its docs/constraints.md). It is written on packed cells, because on a carry cell or a memory it
+would go to each of the cells that nextpnr makes of it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from shiftforge.config import ceil_div
+from shiftforge.errors import InputError, ToolError
+from shiftforge.progress import SILENT, Progress
+from sim.place.anneal import Feed, Placed, RectangleFullError, place
+from sim.place.fabric import FABRICS, SLOTS, grids
+from sim.place.netlist import Bit, Cell, Netlist
+
+_ELEMENT = re.compile(r"(?:.*\.)?pe_(?P<row>\d+)_(?P<col>\d+)\.")
+_EDGE = re.compile(r"(?:.*\.)?edge_(?P<row>\d+)\.")
+_NET = re.compile(r"net_(\d+)")
+_PART = re.compile(r"\$(CCU2_COMB[01]|DPRAM_COMB[0-3]|RAMW_SLICE|RAMW_BLOCK[01])$")
+"""What nextpnr adds to the name of the cell that it makes several of."""
+_CONSTANTS = {"$PACKER_GND_NET": "0", "$PACKER_VCC_NET": "1"}
+
+Place = tuple[int, int]
+"""Row and column of an element."""
+Names = dict[str, str]
+"""A cell's name within its element -> its name in the netlist."""
+
+
+@dataclass(frozen=True)
+class Elements:
+    """The elements of `netlist`, or the edges of its rows, in one column.
+
+    Parameters
+    ----------
+    netlist : Netlist
+        Flat, in yosys' cells (LUT4, TRELLIS_FF, CCU2C, TRELLIS_DPR16X4).
+    names : dict of Place to Names
+    """
+
+    netlist: Netlist
+    names: dict[Place, Names]
+
+    @staticmethod
+    def of(netlist: Netlist) -> "Elements":
+        """By the names: ``pe_<row>_<column>.``, with anything before it. `InputError` when there are none."""
+        found = Elements(netlist, _named(netlist, _ELEMENT))
+        if not found.names:
+            raise InputError("the placer 'elements' needs cells below pe_<row>_<column>, and the design has none")
+        return found
+
+    @staticmethod
+    def edges(netlist: Netlist) -> "Elements":
+        """By the names: ``edge_<row>.``; there may be none."""
+        return Elements(netlist, _named(netlist, _EDGE))
+
+    @property
+    def rows(self) -> int:
+        return 1 + max(row for row, _ in self.names)
+
+    @property
+    def cols(self) -> int:
+        return 1 + max(col for _, col in self.names)
+
+    @property
+    def _inner(self) -> Place:
+        """An element with neighbours on all sides, where there is one."""
+        return self.rows // 2, self.cols // 2
+
+    @cached_property
+    def _whole(self) -> Names:
+        """The element with the most cells: the one that is packed and placed."""
+        return max(self.names.values(), key=len)
+
+    def one(self) -> Netlist:
+        """That element alone. Its nets are called ``net_<number>``; those that cross its border are ports."""
+        cells = {name: self.netlist.cells[full] for name, full in self._whole.items()}
+        read, driven = ({bit for cell in cells.values() for bit in _bits(cell, driving=way)} for way in (False, True))
+        inside = set(self._whole.values())
+        others = (cell for name, cell in self.netlist.cells.items() if name not in inside)
+        outside = {bit for cell in others for bit in _bits(cell, driving=False)}
+        outside |= {bit for drives, bits in self.netlist.ports.values() if drives for bit in bits}
+        ports = {f"net_{bit}": (False, [bit]) for bit in sorted(read - driven, key=str)}
+        ports |= {f"net_{bit}": (True, [bit]) for bit in sorted(driven & outside, key=str)}
+        return Netlist(cells, {f"net_{bit}": [bit] for bit in sorted(read | driven, key=str)}, ports)
+
+    def feeds(self) -> dict[Bit, Feed]:
+        """Inputs of that element that other elements drive, as an inner one has them."""
+        source: dict[Bit, tuple[Place, str, str, int]] = {}
+        for at, names in self.names.items():
+            for name, full in names.items():
+                for port, index, bit in self.netlist.cells[full].pins(driving=True):
+                    source[bit] = at, name, port, index
+        feeds: dict[Bit, Feed] = {}
+        row, col = self._inner
+        for name, full in self.names[row, col].items():
+            for port, index, bit in self.netlist.cells[full].pins(driving=False):
+                if bit in source and source[bit][0] != (row, col):
+                    (from_row, from_col), driver, out, k = source[bit]
+                    feed = Feed(self._net(driver, out, k), from_row - row, from_col - col)
+                    feeds[self._net(name, port, index)] = feed
+        return feeds
+
+    def _net(self, name: str, port: str, index: int) -> Bit:
+        """A net of the whole element."""
+        return self.netlist.cells[self._whole[name]].bits[port][index]
+
+    def stamped(self, packed: dict[str, Cell], placed: Placed, left: int, bands: tuple[Sequence[int], ...]) -> Netlist:
+        """The netlist with all of them packed, and each of their cells in its place.
+
+        Parameters
+        ----------
+        packed : dict of str to Cell
+            `one` as nextpnr packed it (`packed_cells`).
+        placed : Placed
+            Those cells.
+        left : int
+            First column of the blocks.
+        bands : tuple of sequences of int
+            Rows of each row of blocks.
+        """
+        inside = {full for names in self.names.values() for full in names.values()}
+        result = {name: cell for name, cell in self.netlist.cells.items() if name not in inside}
+        nets = dict(self.netlist.nets)
+        number = self.netlist.unused()
+        for (row, col), names in self.names.items():
+            known = dict(self._translation(names))
+            prefix = next(full[: len(full) - len(name)] for name, full in names.items())
+            for name, cell in packed.items():
+                origin = _PART.sub("", name)
+                if origin in self._whole and origin not in names:
+                    continue  # no reader here
+                bits: dict[str, list[Bit]] = {}
+                for port, (bit,) in cell.bits.items():
+                    if isinstance(bit, int) and bit < 0 and bit not in known:
+                        known[bit] = number
+                        nets[f"{prefix}${-bit}"] = [number]
+                        number += 1
+                    if isinstance(bit, str) or bit in known:
+                        bits[port] = [known.get(bit, bit)]
+                at = placed.positions[name]
+                bel = f"X{left + col * placed.width + at.column}/Y{bands[row][at.row]}/{at.site}"
+                result[prefix + name] = Cell(cell.kind, bits, cell.outputs, cell.parameters, {"BEL": bel})
+        return Netlist(result, nets, self.netlist.ports)
+
+    def _translation(self, names: Names) -> Iterator[tuple[Bit, Bit]]:
+        """Nets of the whole element, and what they are in another."""
+        for name, full in names.items():
+            if name in self._whole:
+                other = self.netlist.cells[full].bits
+                for port, bits in self.netlist.cells[self._whole[name]].bits.items():
+                    yield from zip(bits, other.get(port, []), strict=False)
+
+
+def arrange(
+    netlist: Netlist, pack: Callable[[Netlist, str], Netlist], device: str, seed: int, progress: Progress = SILENT
+) -> Netlist:
+    """The netlist with its elements and edges as blocks, in the best grid of which all fit the device.
+
+    Parameters
+    ----------
+    netlist : Netlist
+        Flat, in yosys' cells.
+    pack : callable
+        Packs a netlist with nextpnr; the second argument is a name for its files.
+    device : str
+        One of `sim.place.fabric.FABRICS`.
+    seed : int
+        Of the annealing.
+    progress : Progress
+        Told of each block that is placed.
+
+    Raises
+    ------
+    InputError
+        When there are no elements.
+    ToolError
+        When no grid fits the device.
+    """
+    elements, edges = Elements.of(netlist), Elements.edges(netlist)
+    cells = packed_cells(pack(elements.one(), "element"))
+    edge_cells = packed_cells(pack(edges.one(), "edge")) if edges.names else {}
+    others = _others(netlist, elements, edges)
+    for grid in grids(_tiles(cells), _tiles(edge_cells), others, FABRICS[device], elements.rows, elements.cols):
+        try:
+            with progress.step(f"a processing element in {grid.width}x{grid.height} tiles"):
+                placed = place(cells, elements.feeds(), grid.width, grid.height, seed)
+            edge = place(edge_cells, {}, grid.edge, grid.height, seed) if edge_cells else None
+        except RectangleFullError:
+            continue
+        result = elements.stamped(cells, placed, grid.left, grid.bands)
+        if edge is not None:
+            result = Elements.edges(result).stamped(edge_cells, edge, grid.left - grid.edge, grid.bands)
+        return result
+    raise ToolError(
+        f"an array of {elements.rows}x{elements.cols} elements of {_tiles(cells)} tiles each must fit the {device}, and does not"
+    )
+
+
+def _others(netlist: Netlist, *blocks: Elements) -> int:
+    """Tiles that the flip-flops of all other cells fill: they are what is scarce, a block leaves LUTs enough."""
+    inside = {full for block in blocks for names in block.names.values() for full in names.values()}
+    registers = sum(cell.kind == "TRELLIS_FF" for name, cell in netlist.cells.items() if name not in inside)
+    return ceil_div(registers, SLOTS)
+
+
+def _named(netlist: Netlist, pattern: re.Pattern[str]) -> dict[Place, Names]:
+    names: dict[Place, Names] = {}
+    for name in netlist.cells:
+        found = pattern.match(name)
+        if found:
+            row, col = int(found["row"]), int(found.groupdict().get("col") or 0)
+            names.setdefault((row, col), {})[name[found.end() :]] = name
+    return names
+
+
+def _bits(cell: Cell, *, driving: bool) -> Iterator[Bit]:
+    return (bit for _, _, bit in cell.pins(driving=driving) if isinstance(bit, int))
+
+
+def packed_cells(packed: Netlist) -> dict[str, Cell]:
+    """The cells that nextpnr packed, with the nets' numbers of the netlist that it was given; its own are negative."""
+    own: dict[Bit, Bit] = {}
+    for name, bits in packed.nets.items():
+        found = _NET.fullmatch(name)
+        own[bits[0]] = int(found[1]) if found else _CONSTANTS.get(name, -1 - len(own))
+    kinds = ("TRELLIS_COMB", "TRELLIS_FF", "TRELLIS_RAMW")
+    return {
+        name: Cell(
+            cell.kind,
+            {port: [own.get(bits[0], bits[0])] for port, bits in cell.bits.items() if bits},
+            cell.outputs,
+            cell.parameters,
+        )
+        for name, cell in packed.cells.items()
+        if cell.kind in kinds and not name.startswith("$PACKER")
+    }
+
+
+def _tiles(cells: dict[str, Cell]) -> int:
+    """Tiles that an element takes at least: a tile's flip-flops share their reset, and a memory has one of its own."""
+    resets = Counter(str(cell.net("LSR")) for cell in cells.values() if cell.kind == "TRELLIS_FF")
+    luts = sum(cell.kind == "TRELLIS_COMB" for cell in cells.values())
+    memories = sum(cell.kind == "TRELLIS_RAMW" for cell in cells.values())
+    return max(sum(ceil_div(n, SLOTS) for n in resets.values()), ceil_div(luts, SLOTS), memories)

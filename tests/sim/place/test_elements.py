@@ -1,0 +1,200 @@
+"""Arrays as blocks in a grid: nextpnr takes them, and they are what they were.
+
+The packed cells that replace an array's own are compared with them by SAT, with yosys' models of both.
+"""
+
+import json
+import re
+
+import pytest
+
+from bench.baselines.catalogue import BASELINES
+from bench.baselines.shell import write
+from bench.rows import baseline_row, configuration, own_row
+from shiftforge.errors import InputError, ToolError
+from shiftforge.tools import run
+from sim.place.elements import Elements
+from sim.place.netlist import Bit, Cell, Netlist
+from sim.synth import NETLIST, fmax_of, route, synthesize
+
+ARRAYS = {
+    "carry chains": lambda: own_row(configuration("int8", 2, "aligned", rows=2, cols=3, max_k=8)),
+    "memories": lambda: own_row(configuration("fp8_e4m3", 2, "banked", rows=2, cols=2, max_k=8)),
+    "multipliers": lambda: baseline_row(BASELINES["int8 x int8 tree"], rows=2, cols=2, max_k=8),
+}
+# What nextpnr makes of a memory's write port and of a carry cell's halves (Lattice FPGA-TN-02200: the slice in RAM and in ripple
+# mode; yosys' own model of the latter leaves FCO undriven). Of a memory's bit any function will do: each of its pins is compared.
+MODELS = """
+module TRELLIS_RAMW(input A0, B0, C0, D0, A1, B1, C1, D1, output WADO0, WADO1, WADO2, WADO3, WDO0, WDO1, WDO2, WDO3);
+  assign {WADO3, WADO2, WADO1, WADO0} = {A0, C0, B0, D0};
+  assign {WDO3, WDO2, WDO1, WDO0} = {B1, D1, A1, C1};
+endmodule
+module carry #(parameter [15:0] INITVAL = 0, parameter INJECT = "NO") (input A, B, C, D, FCI, output F, FCO);
+  wire four = INITVAL[{D, C, B, A}], two = INJECT != "YES" && INITVAL[{2'b00, B, A}];
+  assign F = four ^ (INJECT != "YES" && FCI);
+  assign FCO = four ? FCI : two;
+endmodule
+module memory(input clk, write, d, input [3:0] to, at, output q);
+  reg was;
+  always @(posedge clk) was <= write ^ d ^ ^to;
+  assign q = was ^ ^at;
+endmodule
+"""
+# What a pin reads that is left open.
+OPEN: dict[str, dict[str, list[Bit]]] = {
+    "TRELLIS_COMB": {"A": ["1"], "B": ["1"], "C": ["1"], "D": ["1"], "FCI": ["0"]},
+    "TRELLIS_FF": {"LSR": ["0"], "CE": ["1"]},
+}
+
+
+@pytest.fixture(scope="module", params=list(ARRAYS))
+def arranged(request, tmp_path_factory):
+    """A synthesized array, placed by its elements; the folder with all files, and the report."""
+    folder = tmp_path_factory.mktemp("array")
+    (folder / "verilog").mkdir()
+    row = ARRAYS[request.param]()
+    sources = write(row.array.units(True), "ecp5", folder / "verilog")
+    synthesize(sources, sources[-1].stem, dsp=False, place=False, work_dir=folder)
+    report = route(folder, device="25k", pins=False, seed=1, frequency_mhz=300, placer="elements")
+    return folder, report
+
+
+def test_all_cells_keep_their_places(arranged):
+    folder, report = arranged
+    netlist = Netlist.read(folder / "elements.1.json")
+    fixed = {name: cell.attributes["BEL"] for name, cell in netlist.cells.items() if "BEL" in cell.attributes}
+    assert len(set(fixed.values())) == len(fixed)
+    elements, edges = Elements.of(netlist), Elements.edges(netlist)
+    inside = {full for block in (elements, edges) for names in block.names.values() for full in names.values()}
+    assert inside == set(fixed), "all of them and nothing else"
+    assert edges.rows == 2
+    by_place = {}
+    for at, names in elements.names.items():
+        by_place[at] = {
+            name: tuple(int(part[1:]) for part in fixed[full].split("/")[:2]) for name, full in names.items()
+        }
+    steps = {
+        (x - by_place[0, 0][name][0], y - by_place[0, 0][name][1])
+        for name, (x, y) in by_place[0, 1].items()
+        if name in by_place[0, 0]
+    }
+    assert len(steps) == 1, "one element is the other, moved"
+    assert (fmax_of(report) or 0) > 100
+
+
+def test_the_packed_array_is_the_array(arranged):
+    folder, _ = arranged
+    check(folder, folder / "elements.1.json")
+
+
+@pytest.mark.parametrize("kind", ["TRELLIS_FF", "TRELLIS_COMB"])
+def test_a_wrong_wire_is_found(arranged, kind):
+    """Two registers of an element that have changed their inputs; a carry cell or LUT with another table."""
+    folder, _ = arranged
+    netlist = Netlist.read(folder / "elements.1.json")
+    cells = [cell for name, cell in netlist.cells.items() if "pe_1_0." in name and cell.kind == kind]
+    if kind == "TRELLIS_FF":
+        one, other = [cell for cell in cells if "M" in cell.bits and "LSR" not in cell.bits][:2]
+        one.bits["M"], other.bits["M"] = other.bits["M"], one.bits["M"]
+    else:
+        wide = next(cell for cell in cells if {*"ABC", "F"} <= set(cell.bits))
+        flipped = wide.parameters["INITVAL"].translate(str.maketrans("01", "10"))
+        wide.parameters = {**wide.parameters, "INITVAL": flipped}
+    netlist.write(folder / "wrong.json")
+    with pytest.raises(ToolError, match=r"Found \d+ unproven"):
+        check(folder, folder / "wrong.json")
+
+
+def check(folder, packed):
+    """Every net of the array has the same function of registers, memories and inputs in both; `ToolError` when one has not."""
+    gold, gate = Netlist.read(folder / NETLIST), Netlist.read(packed)
+    shared = {bit for bits in gold.nets.values() for bit in bits if isinstance(bit, int)}
+    shared |= {
+        bit for cell in gold.cells.values() for bits in cell.bits.values() for bit in bits if isinstance(bit, int)
+    }
+    modules = {}
+    for side, netlist in (("gold", gold), ("gate", gate)):
+        cells = dict(part for name, cell in netlist.cells.items() for part in bare(name, cell))
+        if side == "gate":  # so that no pins are compared by name, only nets and memories
+            cells = {name if cell.kind == "memory" else f"gate_{name}": cell for name, cell in cells.items()}
+        Netlist(cells, {f"net_{bit}": [bit] for bit in sorted(shared)}, netlist.ports).write(folder / f"{side}.json")
+        modules[side] = json.loads((folder / f"{side}.json").read_text())["modules"]["top"]
+        modules[side]["attributes"] = {}
+    (folder / "both.json").write_text(json.dumps({"creator": "test", "modules": modules}))
+    (folder / "models.v").write_text(MODELS)
+    script = """
+read_verilog -sv +/ecp5/common_sim.vh +/ecp5/ccu2c_sim.vh
+read_verilog models.v
+read_json both.json
+hierarchy -check
+proc
+flatten gold
+flatten gate
+equiv_make gold gate equiv
+hierarchy -top equiv
+equiv_simple
+equiv_induct
+equiv_status -assert
+"""
+    (folder / "check.ys").write_text(script)
+    run("yosys", ["-s", "check.ys"], cwd=folder, log=folder / "check.log", timeout_s=600)
+    found = re.search(r"Of those cells (\d+) are proven", (folder / "check.log").read_text())
+    assert found is not None
+    assert int(found[1]) > 0.9 * len(shared), "all nets but the constant ones"
+
+
+def bare(name, cell):
+    """A cell as yosys' models take it: no pin open, one input of a register, and one memory for each bit."""
+    bits = {port: nets for port, nets in cell.bits.items() if nets}
+    if cell.kind == "TRELLIS_FF" and "M" in bits:  # the model knows one input
+        bits["DI"] = bits.pop("M")
+    mode = cell.parameters.get("MODE")
+    if mode == "RAMW_BLOCK":
+        return
+    if cell.kind == "TRELLIS_DPR16X4":
+        for k in range(4):
+            pins = {"clk": bits["WCK"], "write": bits["WRE"], "to": bits["WAD"], "d": [bits["DI"][k]]}
+            yield (
+                f"{name}$DPRAM_COMB{k}",
+                Cell("memory", {**pins, "at": bits["RAD"], "q": [bits["DO"][k]]}, frozenset({"q"})),
+            )
+    elif mode == "DPRAM":
+        to = [bits[f"WAD{k}"][0] for k in range(4)]
+        at = [bits[port][0] for port in "DBCA"]
+        pins = {"clk": bits["WCK"], "write": bits["WRE"], "to": to, "d": bits["WD"], "at": at, "q": bits["F"]}
+        yield name, Cell("memory", pins, frozenset({"q"}))
+    else:
+        bits = OPEN.get(cell.kind, {}) | bits
+        kind, parameters = cell.kind, {key: value for key, value in cell.parameters.items() if key != "SD"}
+        if mode == "CCU2":
+            table, inject = cell.parameters["INITVAL"], cell.parameters["CCU2_INJECT1"]
+            kind, parameters = "carry", {"INITVAL": table, "INJECT": inject}
+        elif kind == "TRELLIS_COMB":
+            kind, parameters = "LUT4", {"INIT": cell.parameters["INITVAL"]}
+            bits = {"Z" if port == "F" else port: nets for port, nets in bits.items() if port != "FCI"}
+        outputs = frozenset({"Z"}) if kind == "LUT4" else cell.outputs
+        yield name, Cell(kind, bits, outputs, parameters)
+
+
+def test_a_design_without_elements_is_refused(tmp_path):
+    (tmp_path / "w.v").write_text("module w(input clk, input a, output reg y); always @(posedge clk) y <= a; endmodule")
+    with pytest.raises(
+        InputError, match=r"^the placer 'elements' needs cells below pe_<row>_<column>, and the design has none$"
+    ):
+        synthesize([tmp_path / "w.v"], "w", placer="elements", device="25k", work_dir=tmp_path)
+
+
+def test_an_array_that_does_not_fit_is_refused(arranged):
+    folder, _ = arranged
+    netlist = Netlist.read(folder / NETLIST)
+    one = dict(netlist.cells)
+    for name, cell in one.items():
+        if "pe_1_1." in name:
+            netlist.cells[name.replace("pe_1_1.", "pe_199_199.")] = cell
+    netlist.write(folder / "huge" / NETLIST) if (folder / "huge").is_dir() else None
+    (folder / "huge").mkdir(exist_ok=True)
+    netlist.write(folder / "huge" / NETLIST)
+    with pytest.raises(
+        ToolError, match=r"^an array of 200x200 elements of \d+ tiles each must fit the 25k, and does not$"
+    ):
+        route(folder / "huge", device="25k", pins=False, seed=1, frequency_mhz=300, placer="elements")
