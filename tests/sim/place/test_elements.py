@@ -20,7 +20,7 @@ from sim.synth import NETLIST, fmax_of, route, synthesize
 ARRAYS = {
     "carry chains": lambda: own_row(configuration("int8", 2, "aligned", rows=2, cols=3, max_k=8)),
     "memories": lambda: own_row(configuration("fp8_e4m3", 2, "banked", rows=2, cols=2, max_k=8)),
-    "multipliers": lambda: baseline_row(BASELINES["int8 x int8 tree"], rows=2, cols=2, max_k=8),
+    "multipliers": lambda: baseline_row(BASELINES["int8 x int4 tree"], rows=2, cols=2, max_k=8),
 }
 # What nextpnr makes of a memory's write port and of a carry cell's halves (Lattice FPGA-TN-02200: the slice in RAM and in ripple
 # mode; yosys' own model of the latter leaves FCO undriven). Of a memory's bit any function will do: each of its pins is compared.
