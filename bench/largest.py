@@ -1,6 +1,6 @@
 """The largest array that an ECP5 holds, placed and routed, and what it multiplies and accumulates per second.
 
-    python -m bench.largest [--only REGEX] [--size 20x21] [--limit 85] [--seed 1] [--placer static] [--device 85k] [--resets 64]
+    python -m bench.largest [--only REGEX] [--size 20x21] [--limit 85] [--seed 1] [--placer elements] [--device 85k] [--resets 0]
                             [--max-k 1024] [--timeout MINUTES] [--cache DIR] [--out RESULT.json] [--json]
 
 The arrays are those of `bench.area` in the same shell, without DSP; all by one flow, that of `bench.area` but for `--resets`.
@@ -40,8 +40,8 @@ SAMPLES = ((4, 4), (4, 8), (8, 4), (8, 8))
 """Arrays that the prediction is made from: every sum of what grows with rows x cols, rows, cols and neither."""
 LIMIT = 85
 """Percent of the device that is aimed at by itself: nextpnr's placer gives up well below a full device."""
-RESETS = 64
-"""Least flip-flops that share a synchronous reset: more than any of an element's shares, so that only those of the array remain."""
+PLACER = "elements"
+"""The one that places an element once: the others' legalisation does not come to an end on a full device."""
 STEP = 0.02
 """Share of its elements that an array loses when nextpnr could not place and route it."""
 _FIT, _SYNTHESIS, _ROUTE = 1, 9, 90
@@ -375,14 +375,14 @@ def _parser() -> argparse.ArgumentParser:
         help="use of the device aimed at (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the placement (default: %(default)s)")
-    parser.add_argument("--placer", default="static", help=f"one of {', '.join(PLACERS)} (default: %(default)s)")
+    parser.add_argument("--placer", default=PLACER, help=f"one of {', '.join(PLACERS)} (default: %(default)s)")
     parser.add_argument("--device", default=DEVICE, help=f"one of {', '.join(DEVICES)} (default: %(default)s)")
     parser.add_argument(
         "--resets",
         type=int,
-        default=RESETS,
+        default=0,
         metavar="N",
-        help="a synchronous reset of fewer flip-flops becomes logic; 0 is the flow of bench.area (default: %(default)s)",
+        help="a synchronous reset of fewer flip-flops becomes logic (default: %(default)s, as in bench.area)",
     )
     parser.add_argument("--max-k", type=int, default=1024, help="longest dot product (default: %(default)s)")
     parser.add_argument(

@@ -19,8 +19,9 @@ from functools import cached_property
 from shiftforge.config import ceil_div
 from shiftforge.errors import InputError, ToolError
 from shiftforge.progress import SILENT, Progress
-from sim.place.anneal import Feed, Placed, RectangleFullError, place
+from sim.place.anneal import Placed, RectangleFullError, place
 from sim.place.fabric import FABRICS, SLOTS, grids
+from sim.place.graph import Feed
 from sim.place.netlist import Bit, Cell, Netlist
 
 _ELEMENT = re.compile(r"(?:.*\.)?pe_(?P<row>\d+)_(?P<col>\d+)\.")

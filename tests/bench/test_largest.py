@@ -257,7 +257,7 @@ def test_a_device_without_room_for_one_element_is_refused(capsys, monkeypatch):
 def test_the_real_tools(tmp_path, capsys):
     """Predicted from arrays of two and four rows and columns, 5x6 comes out so. Then a tiny array is placed."""
     for name in largest.MAKE:
-        bench = Bench(Measure(tmp_path), name, 16, 1, "25k", "static", largest.RESETS)
+        bench = Bench(Measure(tmp_path), name, 16, 1, "25k", largest.PLACER, 0)
         made, sites = bench.prediction(((2, 2), (2, 4), (4, 2), (4, 4)))
         use, _ = bench.packed((5, 6))
         assert sites == 24288

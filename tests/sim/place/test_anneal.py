@@ -3,7 +3,8 @@
 import pytest
 
 from sim.place import anneal
-from sim.place.anneal import Feed, RectangleFullError, place
+from sim.place.anneal import RectangleFullError, place
+from sim.place.graph import Feed
 from sim.place.netlist import Cell
 
 
