@@ -60,12 +60,22 @@ def test_ram_takes_the_places_of_two_more_luts():
 def test_the_eight_of_a_tile_share_a_reset_and_the_two_of_a_slice_an_enable(tmp_path):
     def flip_flop(reset, enable, cemux="CE"):
         pins = {"CLK": [2], "LSR": [reset], "CE": [enable], "DI": [3], "Q": [4]}
-        return {"type": "TRELLIS_FF", "parameters": {"LSRMUX": "LSR", "CEMUX": cemux}, "connections": pins}
+        return {
+            "type": "TRELLIS_FF",
+            "attributes": {},
+            "parameters": {"LSRMUX": "LSR", "CEMUX": cemux},
+            "connections": pins,
+        }
 
     def places(*groups):
         made = [flip_flop(*kind) for n, *kind in groups for _ in range(n)]
-        cells = {str(i): cell for i, cell in enumerate([*made, {"type": "LUT4"}])}
-        module = {"attributes": {"top": "00000000000000000000000000000001"}, "cells": cells}
+        cells = {str(i): cell for i, cell in enumerate([*made, flip_flop(8, 8) | {"type": "LUT4"}])}
+        module = {
+            "attributes": {"top": "00000000000000000000000000000001"},
+            "cells": cells,
+            "netnames": {},
+            "ports": {},
+        }
         library = {"attributes": {"blackbox": "1"}, "cells": {"x": flip_flop(9, 9)}}
         (tmp_path / "netlist.json").write_text(json.dumps({"modules": {"LUT4": library, "bench_array": module}}))
         return flip_flop_places(tmp_path)
