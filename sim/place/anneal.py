@@ -348,7 +348,7 @@ class _Annealer:
             self.luts[target][at] if cluster.luts else None,
             self.registers[target][at] if cluster.registers else None,
         }
-        others = {self.element.cluster_of[cell] for cell in there - {None} if cell is not None}
+        others = {self.element.cluster_of[cell] for cell in there if cell is not None}
         if target == tile or any(self.element.clusters[other].tiles for other in others):
             return False
         return self._try({k: (target, at), **dict.fromkeys(sorted(others), (tile, slot))}, temperature)

@@ -13,7 +13,7 @@ would go to each of the cells that nextpnr makes of it.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from shiftforge.config import ceil_div
@@ -73,6 +73,11 @@ class Elements:
         return 1 + max(col for _, col in self.names)
 
     @property
+    def cells(self) -> set[str]:
+        """The names in the netlist of all their cells."""
+        return {full for names in self.names.values() for full in names.values()}
+
+    @property
     def _inner(self) -> Place:
         """An element with neighbours on all sides, where there is one."""
         return self.rows // 2, self.cols // 2
@@ -94,6 +99,7 @@ class Elements:
         ports |= {f"net_{bit}": (True, [bit]) for bit in sorted(driven & outside, key=str)}
         return Netlist(cells, {f"net_{bit}": [bit] for bit in sorted(read | driven, key=str)}, ports)
 
+    @cached_property
     def feeds(self) -> dict[Bit, Feed]:
         """Inputs of that element that other elements drive, as an inner one has them."""
         source: dict[Bit, tuple[Place, str, str, int]] = {}
@@ -129,7 +135,7 @@ class Elements:
         bands : tuple of sequences of int
             Rows of each row of blocks.
         """
-        inside = {full for names in self.names.values() for full in names.values()}
+        inside = self.cells
         result = {name: cell for name, cell in self.netlist.cells.items() if name not in inside}
         nets = dict(self.netlist.nets)
         number = self.netlist.unused()
@@ -194,13 +200,13 @@ def arrange(
     for grid in grids(_tiles(cells), _tiles(edge_cells), others, FABRICS[device], elements.rows, elements.cols):
         try:
             with progress.step(f"a processing element in {grid.width}x{grid.height} tiles"):
-                placed = place(cells, elements.feeds(), grid.width, grid.height, seed)
-            edge = place(edge_cells, {}, grid.edge, grid.height, seed) if edge_cells else None
+                edge = place(edge_cells, {}, grid.edge, grid.height, seed) if edge_cells else None
+                placed = place(cells, elements.feeds, grid.width, grid.height, seed)
         except RectangleFullError:
             continue
         result = elements.stamped(cells, placed, grid.left, grid.bands)
         if edge is not None:
-            result = Elements.edges(result).stamped(edge_cells, edge, grid.left - grid.edge, grid.bands)
+            result = replace(edges, netlist=result).stamped(edge_cells, edge, grid.left - grid.edge, grid.bands)
         return result
     raise ToolError(
         f"an array of {elements.rows}x{elements.cols} elements of {_tiles(cells)} tiles each must fit the {device}, and does not"
@@ -209,7 +215,7 @@ def arrange(
 
 def _others(netlist: Netlist, *blocks: Elements) -> int:
     """Tiles that the flip-flops of all other cells fill: they are what is scarce, a block leaves LUTs enough."""
-    inside = {full for block in blocks for names in block.names.values() for full in names.values()}
+    inside = {name for block in blocks for name in block.cells}
     registers = sum(cell.kind == "TRELLIS_FF" for name, cell in netlist.cells.items() if name not in inside)
     return ceil_div(registers, SLOTS)
 

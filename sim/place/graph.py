@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from shiftforge.config import ceil_div
 from sim.place.fabric import SLOTS
 from sim.place.netlist import Bit, Cell
 
@@ -98,7 +99,7 @@ class Element:
         clusters: list[Cluster] = []
         for chain in self._chains():
             luts = dict(enumerate(chain))
-            clusters.append(Cluster(luts, registers(luts), tiles=-(-len(chain) // SLOTS)))
+            clusters.append(Cluster(luts, registers(luts), tiles=ceil_div(len(chain), SLOTS)))
         memories: dict[str, dict[str, int]] = {}
         for i, name in enumerate(self.names):
             if self.modes[i] in ("DPRAM", "RAMW_BLOCK", "TRELLIS_RAMW"):
