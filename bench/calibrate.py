@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from bench import samples
 from bench.measure import Cost, Measure
-from bench.rows import Part, with_parts
+from bench.rows import Part
 from hw.accumulator import column_of, element_of, row_edge_of
 from hw.instance import Unit
 from hw.lane import Lane
 from hw.memories import WordMemory
+from hw.verilog import with_parts
 from shiftforge import area
 from shiftforge.commands.frame import print_table
 from shiftforge.config import Config

@@ -9,6 +9,7 @@ from bench.baselines.shell import shell_of, shell_of_baseline
 from hw.accumulator import column_of, element_of
 from hw.instance import Unit
 from hw.lane import Lane
+from hw.verilog import with_parts
 from shiftforge.config import Config, from_dict
 from shiftforge.manifest import min_overlap_k
 
@@ -96,10 +97,6 @@ def own_row(config: Config) -> Row:
         dsp=False,
         min_overlap_k=min_overlap_k(config),
     )
-
-
-def with_parts(unit: Unit) -> tuple[Unit, ...]:
-    return (*getattr(unit, "units", ()), unit)
 
 
 def baseline_row(baseline: Baseline, *, rows: int, cols: int, max_k: int) -> Row:

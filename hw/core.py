@@ -11,6 +11,7 @@ from hw.delay import chain, delayed
 from hw.drain import Drain, Writer
 from hw.emitter import Emitter
 from hw.engine import Engine
+from hw.feed import Feed
 from hw.instance import Ports, Unit
 from hw.lane import Lane
 from hw.layer import within_page
@@ -18,7 +19,6 @@ from hw.memories import ActivationMemory, WordMemory
 from hw.pool import Pool
 from hw.registers import COUNTERS
 from hw.residual import Residual
-from hw.row_feed import RowFeed
 from hw.streams import input_stream_members, output_stream_members
 from shiftforge import timing
 from shiftforge.config import Config
@@ -55,7 +55,7 @@ class Core(wiring.Component):
         self.config = config
         self.array = Array(config, element_of(config))
         self.activations = ActivationMemory(config)
-        self.row_feed, self.lane = RowFeed(config), Lane(config)
+        self.feed, self.lane = Feed(config), Lane(config)
         self.row_edge, self.column = row_edge_of(config), column_of(config)
         super().__init__(
             {
@@ -75,7 +75,7 @@ class Core(wiring.Component):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        return (self.array.pe, self.row_feed, self.row_edge, self.column, self.lane, self.activations.bank)
+        return (self.array.pe, *self.feed.units, self.row_edge, self.column, self.lane, self.activations.bank)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -163,30 +163,26 @@ class Core(wiring.Component):
         if config.activation_pages > 2:
             m.d.comb += decoder.hold.eq(writer.writing | (pool.writing if pool is not None else 0))
 
-        # ---- feed: memory, zero padding, row feeds and edges; tokens and weights meet the activations at the array
+        # ---- feed: memory, row feeds and edges; tokens and weights meet the activations at the array
         layer = decoder.layer
-        m.d.comb += activations.address.eq(engine.address)
-        zero, tail = Signal(), Signal()
-        m.d.sync += [zero.eq(engine.zero), tail.eq(engine.tail)]
-        keep, word = Signal(rows), Signal(config.activation_word_bits)
-        for i in range(rows):
-            m.d.sync += keep[i].eq(~zero & (~tail | (i < decoder.layer.k_tail)))
-        m.d.sync += word.eq(activations.data & Cat(bit.replicate(config.activation.bits) for bit in keep))
-        load = chain(m, engine.load, timing.MEMORY_READ + timing.WORD_MASK, "load")
+        m.submodules.feed = feed = self.feed
+        m.d.comb += [getattr(feed, name).eq(getattr(engine, name)) for name in ("address", "zero", "tail", "load")]
+        m.d.comb += [feed.k_tail.eq(layer.k_tail), feed.reset.eq(self.reset), feed.data.eq(activations.data)]
+        if pool is not None:
+            m.d.comb += feed.whole.eq(layer.pool_kind)
         # The edge of banked accumulators takes the token with the code; the aligned one leaves it to its delay.
         to_edge = timing.feed(config) - (timing.row_edge(config) if config.banked else 0)
         token = chain(m, engine.token.as_value(), to_edge, "token")
         for r in range(rows):
-            feed, edge = Ports(self.row_feed, f"feed_{r}", self.reset), Ports(self.row_edge, f"edge_{r}", self.reset)
-            m.submodules[f"feed_{r}"], m.submodules[f"edge_{r}"] = feed.instance, edge.instance
+            edge = Ports(self.row_edge, f"edge_{r}", self.reset)
+            m.submodules[f"edge_{r}"] = edge.instance
             m.d.comb += [
-                feed["load"].eq(load),
-                feed["word"].eq(word),
-                edge["code"].eq(feed["code"]),
+                getattr(activations, f"address_{r}").eq(getattr(feed, f"bank_address_{r}")),
+                edge["code"].eq(getattr(feed, f"code_{r}")),
                 *([edge["token"].eq(token)] if config.banked else []),
                 *(getattr(array, f"{name}_{r}").eq(token if name == "token" else edge[name]) for name in array.moving),
             ]
-            load, token = chain(m, load, 1, f"load_{r}"), chain(m, token, 1, f"token_{r}")
+            token = chain(m, token, 1, f"token_{r}")
         m.d.comb += [
             weights.address.eq(
                 within_page(

@@ -1,6 +1,6 @@
 """Verilog emission: one file per distinct module, the processing element written once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from amaranth.back import verilog
@@ -40,11 +40,9 @@ def _require_target(target: str) -> None:
         raise InputError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
 
 
-def _with_parts(units: Iterable[Unit]) -> Iterator[Unit]:
+def with_parts(*units: Unit) -> tuple[Unit, ...]:
     """Each unit, after the `units` that it instantiates itself."""
-    for unit in units:
-        yield from _with_parts(getattr(unit, "units", ()))
-        yield unit
+    return tuple(part for unit in units for part in (*with_parts(*getattr(unit, "units", ())), unit))
 
 
 def emit(
@@ -69,7 +67,7 @@ def emit(
     _require_target(target)
     config.require_hardware()  # before any component is made: Amaranth warns of those that are never used
     top = Top(config)
-    modules: list[tuple[str, Unit | Top]] = [(unit.module_name, unit) for unit in _with_parts(top.units)]
+    modules: list[tuple[str, Unit | Top]] = [(unit.module_name, unit) for unit in with_parts(*top.units)]
     modules.append((TOP_NAME, top))
     files: list[Path] = []
     for done, (name, component) in enumerate(modules):

@@ -348,7 +348,7 @@ def estimate(config: Config, by: Table | None = None) -> Area:
     multipliers = LANE_MULTIPLIERS + (by.residual_multipliers[config.activation.name] if config.residual else 0)
     parts = (
         part("processing elements", rows * cols, "pe"),
-        Part("row feeds", rows, (rows - 1) * bits + 1, rows * bits),
+        Part("row feeds", rows, *_row_feed(rows, bits)),
         part("row edges", rows, "edge"),
         part("columns", cols, "column", ram=_table_memories(config)),
         part("lanes", config.lanes, "lane", dsp=multipliers),
@@ -359,6 +359,21 @@ def estimate(config: Config, by: Table | None = None) -> Area:
         Part("registers without a reader", 1, 0, -_unread(config)),
     )
     return Area(parts, by.error_percent, by.tool, _beyond(config, by))
+
+
+def _row_feed(rows: int, bits: int) -> tuple[int, int]:
+    """LUT4 and flip-flops of a row feed: `hw.tech.choose` over the banks by fours, a register, the same over what is left."""
+    chosen = choices = left = ceil_div(rows, 4)
+    pairs = 0
+    while left > 1:
+        if left == 2:
+            pairs, left = 1, 1
+        else:
+            left = ceil_div(left, 4)
+            choices += left
+    index = max(1, (rows - 1).bit_length())
+    step, masks = 3 + index, 3
+    return (2 * choices + pairs) * bits + 2, (chosen + 1) * bits + step + masks + max(0, index - 2)
 
 
 def _table_memories(config: Config) -> int:

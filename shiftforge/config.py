@@ -42,6 +42,16 @@ def power_of_two_at_least(n: int) -> int:
     return 1 << max(0, (n - 1).bit_length())
 
 
+def most_lanes(rows: int, cols: int) -> int:
+    """A lane per column, and rows enough to hold what leaves in a step; a power of two."""
+    return 1 << (min(rows, cols).bit_length() - 1)
+
+
+def lanes_for(rows: int, cols: int) -> int:
+    """Lanes by default: enough to drain a tile in max(rows, 64) cycles where rows allow."""
+    return min(power_of_two_at_least(ceil_div(rows * cols, max(rows, 64))), most_lanes(rows, cols))
+
+
 @dataclass(frozen=True)
 class Config:
     """One accelerator.
@@ -72,6 +82,8 @@ class Config:
         Equal pages of the activation memory: 2, 4, 8 or 16.
     residual, max_pool : bool
         Whether a layer may add a residual, and whether there is a maximum over windows.
+    lanes : int
+        Post-processing lanes, a power of two: so many channels of a pixel leave in a cycle. Default: `lanes_for`.
     """
 
     rows: int
@@ -90,6 +102,7 @@ class Config:
     activation_pages: int
     residual: bool
     max_pool: bool
+    lanes: int
 
     # ---- array
 
@@ -122,13 +135,6 @@ class Config:
         Each product adds at most 2**product_bits: its offset is 2**(product_bits - 1). The accumulator starts anywhere.
         """
         return Counter(((self.max_k << self.product_bits) + (1 << self.low_bits) - 1) >> self.low_bits)
-
-    @property
-    def lanes(self) -> int:
-        """Post-processing lanes: a power of two; enough to drain a tile in max(rows, 64) cycles where rows allow."""
-        wanted = power_of_two_at_least(ceil_div(self.rows * self.cols, max(self.rows, 64)))
-        most = 1 << (min(self.rows, self.cols).bit_length() - 1)
-        return min(wanted, most)
 
     @property
     def groups(self) -> int:
@@ -180,6 +186,7 @@ class Config:
                 "mask": self.weights.mask,
                 "residual": self.residual,
                 "max_pool": self.max_pool,
+                "lanes": self.lanes,
             },
             "memory": {
                 "activation_words": self.activation_words,
@@ -194,12 +201,12 @@ class Config:
     def hash(self) -> int:
         """32-bit identity of the machine: SHA-256 of the resolved configuration, first four bytes, big-endian.
 
-        `overflow` is left out: it is a default of the driver, not a property of the machine. So is each of `_LATER` at its default:
-        a machine without masks is the same machine as before there were any.
+        `overflow` is left out: it is a default of the driver, not a property of the machine. So are the keys that came later,
+        each at its default: a machine without masks is the same machine as before there were any.
         """
         resolved = self.to_dict()
         del resolved["array"]["overflow"]
-        for section, key, default in _LATER:
+        for section, key, default in (*_LATER, ("array", "lanes", lanes_for(self.rows, self.cols))):
             if resolved[section][key] == default:
                 del resolved[section][key]
         text = json.dumps({"version": CONFIG_VERSION, **resolved}, sort_keys=True)
@@ -262,6 +269,13 @@ KEYS = (
     ),
     Key("array", "residual", bool, "false", "layers may add a tensor to their results before the activation"),
     Key("array", "max_pool", bool, "false", "a unit for the maximum over windows of pixels, which also copies"),
+    Key(
+        "array",
+        "lanes",
+        int,
+        "a tile leaves in max(rows, 64) cycles",
+        "post-processing lanes, a power of two up to rows and cols: fewer are smaller, and drain a tile more slowly",
+    ),
     Key("array", "k_bias_bits", int, "0", "bits of an exponent bias per K index; only 0 is built"),
     Key(
         "memory",
@@ -355,6 +369,13 @@ def from_dict(data: dict[str, object]) -> Config:
     if pages not in ACTIVATION_PAGES:
         raise InputError(f"memory.activation_pages must be one of {', '.join(map(str, ACTIVATION_PAGES))}, not {pages}")
 
+    most = most_lanes(rows, cols)
+    lanes = integer("lanes", lanes_for(rows, cols))
+    if lanes != power_of_two_at_least(lanes) or lanes > most:
+        raise InputError(
+            f"array.lanes must be a power of two from 1 to {most} ({rows} rows, {cols} columns), not {lanes}"
+        )
+
     # A page of each memory, of which weights and parameters have two, must hold a tile of K = max_k.
     k_words = ceil_div(max_k, rows)
     least_activation = pages * power_of_two_at_least(rows * k_words)
@@ -386,6 +407,7 @@ def from_dict(data: dict[str, object]) -> Config:
         activation_pages=pages,
         residual=bool(flat.get("residual", False)),
         max_pool=bool(flat.get("max_pool", False)),
+        lanes=lanes,
     )
     least_parameter = 2 * power_of_two_at_least(config.groups)
     depth = _depth(

@@ -26,7 +26,12 @@ def widths(config: Config) -> Ledger:
         ("product", config.product_bits, "bits", f"fixed point, shifted by 0..{config.weights.max_exponent}"),
         ("accumulator", config.accumulator_bits, "bits", f"{k} products of the largest magnitude; no sum can wrap"),
         ("non-finite flags", a.flag_bits, "bits", "NaN, +inf and -inf as far as the format has them"),
-        ("lanes", config.lanes, "lanes", "a power of two; a tile drains in max(rows, 64) cycles where rows allow"),
+        (
+            "lanes",
+            config.lanes,
+            "lanes",
+            "array.lanes; by default a tile drains in max(rows, 64) cycles where rows allow",
+        ),
         ("lane steps per row", config.groups, "steps", "ceil(cols / lanes)"),
         ("tile drain", config.rows * config.groups, "cycles", "rows * steps"),
         ("activation word", config.activation_word_bits, "bits", "rows elements"),

@@ -10,10 +10,8 @@ from shiftforge.formats import FP32, Format
 
 MEMORY_READ = 2
 """Block RAM with its output register."""
-WORD_MASK = 1
-"""The register after zero padding of an activation word."""
-ROW_FEED = 1
-"""Parallel-in serial-out register of a row."""
+ROW_FEED = 2
+"""From an element at its bank to the row's code: one of four banks, one of those or zero."""
 ROW_EDGE = 4
 """Activation code to fixed point, all formats."""
 COUNTS = 2
@@ -93,7 +91,7 @@ def column(config: Config) -> int:
 
 def feed(config: Config) -> int:
     """From an activation read's address to the first PE of its row."""
-    return MEMORY_READ + WORD_MASK + ROW_FEED + row_edge(config)
+    return MEMORY_READ + ROW_FEED + row_edge(config)
 
 
 def last_slot_to_first_write(config: Config) -> int:

@@ -83,9 +83,11 @@ def _single(module: str, unit: str, **options: int) -> Callable[[Config, Path], 
     """Prepares class `unit` of `module`, made from the configuration and `options`, as the top ``bench_top``."""
 
     def prepare(config: Config, folder: Path) -> Prepared:
+        from hw.verilog import with_parts
+
         make = cast("Callable[..., object]", getattr(import_module(module), unit))
         top = make(config, **options)
-        parts = [_write(folder, part.module_name, part) for part in getattr(top, "units", ())]
+        parts = [_write(folder, part.module_name, part) for part in with_parts(*getattr(top, "units", ()))]
         return Prepared([*parts, _write(folder, "bench_top", top)], "bench_top")
 
     return prepare
@@ -172,10 +174,17 @@ UNITS = MappingProxyType(
             ),
             Unit(
                 "row_feed",
-                "every element of words loaded at random, 3 rows",
+                "every element of words at random, 3 rows",
                 "sim.benches.row_feed",
                 _config(3, 2, "int8", "int8", 3),
                 _single("hw.row_feed", "RowFeed"),
+            ),
+            Unit(
+                "feed",
+                "every element of every row, blocks at any distance, 3 rows",
+                "sim.benches.feed",
+                _config(3, 2, "int8", "int8", 3, max_pool=True),
+                _single("hw.feed", "Feed"),
             ),
             Unit(
                 "pe",

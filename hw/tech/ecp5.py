@@ -8,6 +8,9 @@ A CCU2C holds two bits of a carry chain (Lattice FPGA-TN-02200, as yosys' ``ecp5
 where g is the same table with C = D = 0. An adder of A and any f(B, C, D) has p = A ^ f; where p = 0, A is the carry, so that
 g = A will do, which is so when f(B, 0, 0) = 0. A multiplexer is such an f: it costs no LUT. So do the ORs of (A | B) + (C | D):
 g = A | B. (C & D) ^ B is no such f, unless B = 1 never meets C = D = 0: then p there may be A all the same.
+
+A choice of four words takes two LUT4 for a bit: the first tells what the lower pair gives, or, where the upper pair is wanted,
+which of it.
 """
 
 import re
@@ -20,6 +23,7 @@ from hw.instance import Unit
 from hw.tech.add_merge import AddMerge
 from hw.tech.add_select import AddSelect
 from hw.tech.add_signed import AddSigned
+from hw.tech.choose import Choose
 
 
 def _table(function: list[int]) -> Const:
@@ -38,6 +42,10 @@ _ADD_FLIPPED = _table([i & 1 ^ (~(i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3 else 
 _CARRY = _table([i & 1 if i < 8 else 0 for i in range(16)])
 """With D = 1: p = 0 and g = A, so that A becomes the carry of the bits above."""
 _NOTHING = _table([0] * 16)
+_LOWER_OR_WHICH = _table([(i >> 2 if i & 8 else i >> 1 if i & 4 else i) & 1 for i in range(16)])
+"""D ? C : (C ? B : A)."""
+_UPPER_OR_PASS = _table([((i >> 1 if i & 4 else i) if i & 8 else i >> 2) & 1 for i in range(16)])
+"""D ? (C ? B : A) : C."""
 
 
 def _chain(m: Module, carry_in: Signal, bits: list[tuple[Const, Value, Value, Value, Value]]) -> Value:
@@ -94,8 +102,31 @@ class Ecp5AddSigned(AddSigned):
         return m
 
 
+class Ecp5Choose(Choose):
+    """`Choose` in two LUT4 per bit."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        which, upper = self.index[0], self.index[1]
+        for i in range(self.width):
+            a, b, c, d = (word[i] for word in self.words)
+            lower, chosen = Signal(name=f"lower_{i}"), self.chosen[i]
+            m.submodules[f"lower_{i}"] = Instance(
+                "LUT4", p_INIT=_LOWER_OR_WHICH, i_A=a, i_B=b, i_C=which, i_D=upper, o_Z=lower
+            )
+            m.submodules[f"upper_{i}"] = Instance(
+                "LUT4", p_INIT=_UPPER_OR_PASS, i_A=c, i_B=d, i_C=lower, i_D=upper, o_Z=chosen
+            )
+        return m
+
+
 _IMPLEMENTATIONS: MappingProxyType[str, Callable[..., Unit]] = MappingProxyType(
-    {"sf_add_select": Ecp5AddSelect, "sf_add_merge": Ecp5AddMerge, "sf_add_signed": Ecp5AddSigned}
+    {
+        "sf_add_select": Ecp5AddSelect,
+        "sf_add_merge": Ecp5AddMerge,
+        "sf_add_signed": Ecp5AddSigned,
+        "sf_choose": Ecp5Choose,
+    }
 )
 
 

@@ -1,4 +1,4 @@
-"""Row feed: words loaded at random, each element and each latency checked (`timing.ROW_FEED`)."""
+"""Row feed: steps, words and masks at random, each element and each latency checked (`timing.ROW_FEED`)."""
 
 import cocotb
 
@@ -10,16 +10,26 @@ CYCLES = 1500
 
 @cocotb.test()
 async def every_element(dut) -> None:
-    """Element i of a word comes i cycles after its first, until the next word is loaded; then zeros."""
+    """The element that the step names, two cycles later; zero where the block's word is, or the element is beyond its tail."""
     config, rng = bench_setup()
     rows, width = config.rows, config.activation.bits
     script = Script()
+    zero = tail = 0
     for t in range(CYCLES):
-        # Mostly word after word, as in a layer, and at any distance.
-        load = int(t % rows == 0) if t < CYCLES // 2 else chance(rng, 1.5 / (rows + 1))
+        first, live, beyond, index = (
+            (t == 0) | chance(rng, 0.2),
+            chance(rng, 0.9),
+            chance(rng, 0.3),
+            int(rng.integers(rows)),
+        )
         word = bits(rng, width * rows)
-        if load:
-            for i in range(2 * rows):
-                script.promise(timing.ROW_FEED + i, {"code": word >> (width * i) & ((1 << width) - 1)})
-        script.cycle({"load": load, "word": word})
+        step = first | live << 1 | beyond << 2 | index << 3
+        given = {"step": step, "zero": chance(rng, 0.3), "tail": chance(rng, 0.5), "data": word}
+        code = word >> (width * index) & ((1 << width) - 1) if live and not zero and not (tail and beyond) else 0
+        if t:
+            script.promise(timing.ROW_FEED, {"code": code})
+        script.promise(1, {"step_out": step})
+        script.cycle(given)
+        if first:
+            zero, tail = given["zero"], given["tail"]
     await play(dut, script)

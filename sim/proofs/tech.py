@@ -5,7 +5,8 @@ from amaranth.hdl import Cat, Mux, Value
 from hw.tech.add_merge import AddMerge
 from hw.tech.add_select import AddSelect
 from hw.tech.add_signed import AddSigned
-from hw.tech.ecp5 import Ecp5AddMerge, Ecp5AddSelect, Ecp5AddSigned
+from hw.tech.choose import Choose
+from hw.tech.ecp5 import Ecp5AddMerge, Ecp5AddSelect, Ecp5AddSigned, Ecp5Choose
 from sim.proofs.miter import Mutant, Pipeline, Proof, Script
 
 ECP5_CELLS = ("+/ecp5/ccu2c_sim.vh", "+/ecp5/common_sim.vh")
@@ -63,6 +64,21 @@ def add_signed_script(width: int) -> Script:
     return p.script(library=ECP5_CELLS)
 
 
+def choose_script(width: int) -> Script:
+    """`Ecp5Choose` against `Choose` and against selections written once more."""
+    p = Pipeline(lambda: Ecp5Choose(width), 0)
+    plain = Choose(width)
+    p.m.submodules.plain = plain
+    inputs = {name: Value.cast(p.inputs[name]) for name in ("word_0", "word_1", "word_2", "word_3", "index")}
+    for name, value in inputs.items():
+        p.m.d.comb += getattr(plain, name).eq(value)
+    chosen, index = p.outputs["chosen"], inputs["index"]
+    p.claim(chosen == plain.chosen)
+    for i in range(4):
+        p.claim((index != i) | (chosen == inputs[f"word_{i}"]))
+    return p.script(library=ECP5_CELLS)
+
+
 def tech_proofs() -> list[Proof]:
     """Odd and even widths, from one bit on."""
     select = (
@@ -86,17 +102,23 @@ def tech_proofs() -> list[Proof]:
         Mutant(_FILE, "((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3", "((i >> 1 ^ (i >> 2 | i >> 3)) & 1 if i > 3"),
         Mutant(_FILE, "((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3", "((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > -1"),
     )
+    choose = (
+        Mutant(_FILE, "i >> 2 if i & 8 else i >> 1 if i & 4", "i >> 2 if i & 8 else i >> 1 if i & 1"),
+        Mutant(_FILE, "(i >> 1 if i & 4 else i) if i & 8 else i >> 2", "(i if i & 4 else i >> 1) if i & 8 else i >> 2"),
+        Mutant("hw/tech/choose.py", "Choices(self.words)", "Choices(self.words[::-1])"),
+    )
     return [
         Proof(
             f"{name} w{width}",
             lambda width=width, script=script: script(width),
-            (*mutants, *shared, *(wider if width > 1 else ())),
+            (*mutants, *(wider if width > 1 else ())),
             fast=width in (1, 24),
         )
         for name, script, mutants, wider in (
-            ("add and select", add_select_script, select, chain),
-            ("add and merge", add_merge_script, merge, chain),
-            ("add signed", add_signed_script, signed, (*chain, *signed_chain)),
+            ("add and select", add_select_script, (*select, *shared), chain),
+            ("add and merge", add_merge_script, (*merge, *shared), chain),
+            ("add signed", add_signed_script, (*signed, *shared), (*chain, *signed_chain)),
+            ("choose", choose_script, choose, ()),
         )
         for width in WIDTHS
     ]

@@ -48,6 +48,15 @@ def test_lanes_drain_a_tile_in_max_of_rows_and_64_cycles_where_rows_allow(
     config = make(rows=rows, cols=cols)
     assert (config.lanes, config.groups) == (lanes, groups)
     assert config.lanes <= config.rows
+    assert make(rows=rows, cols=cols, lanes=lanes) == config
+
+
+@pytest.mark.parametrize(("lanes", "groups"), [(1, 8), (2, 4), (4, 2), (8, 1)])
+def test_lanes_can_be_fewer_or_more(lanes: int, groups: int) -> None:
+    config = make(lanes=lanes)
+    assert (config.lanes, config.groups) == (lanes, groups)
+    assert (config.hash == make().hash) == (lanes == 1)
+    assert from_dict({**config.to_dict()}) == config
 
 
 @pytest.mark.parametrize(("rows", "max_k"), [(1, 1), (3, 1000), (8, 1024), (7, 1)])
@@ -68,7 +77,7 @@ def test_the_hash_names_the_machine_and_not_the_driver() -> None:
 
 
 def test_machines_without_the_later_options_keep_their_identity() -> None:
-    assert make().hash == make(residual=False, max_pool=False, mask=False).hash == paged(2).hash == 0x7614C8EA
+    assert make().hash == make(residual=False, max_pool=False, mask=False, lanes=1).hash == paged(2).hash == 0x7614C8EA
 
 
 @pytest.mark.parametrize("pages", [2, 4, 8, 16])
@@ -127,6 +136,9 @@ def test_what_is_resolved_reads_back() -> None:
         ),
         ({"overflow": "wrap"}, "array.overflow must be 'inf' or 'saturate', not 'wrap'"),
         ({"accumulator": "exact"}, "array.accumulator must be 'aligned' or 'banked', not 'exact'"),
+        ({"lanes": 0}, "array.lanes must be a power of two from 1 to 8 (8 rows, 8 columns), not 0"),
+        ({"lanes": 3}, "array.lanes must be a power of two from 1 to 8 (8 rows, 8 columns), not 3"),
+        ({"cols": 5, "lanes": 8}, "array.lanes must be a power of two from 1 to 4 (8 rows, 5 columns), not 8"),
         ({"collumns": 8}, "key array.collumns is unknown; did you mean 'cols'?"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Machines with residuals, the maximum over windows and more pages equal the golden machine: random programs, beat for beat."""
+"""Machines with residuals, maxima over windows, more pages and other lanes equal the golden machine, beat for beat."""
 
 from pathlib import Path
 
@@ -13,27 +13,27 @@ from sim.rtl import RtlTransport
 from sim.stimulus import Programs
 from tests.sim.test_machine import check_equal, run, verilog
 
-#                    rows cols activation  output   weights max_k stream pages residual max_pool
+#                    rows cols activation  output   weights max_k stream pages residual max_pool lanes
 MACHINES = {
-    "3x5": (3, 5, "fp16", "fp16", 3, 40, 64, 4, True, True),
-    "4x4": (4, 4, "int8", "int8", 2, 40, 32, 8, True, True),
-    "5x3": (5, 3, "fp8_e4m3", "fp16", 4, 33, 128, 16, True, True),
-    "1x1": (1, 1, "fp16", "fp32", 3, 9, 64, 4, True, True),
-    "9x2": (9, 2, "fp8_e5m2", "bf16", 2, 40, 64, 4, False, True),
-    "1x8": (1, 8, "int16", "int16", 4, 9, 128, 2, False, True),
-    "8x8": (8, 8, "fp16", "fp32", 3, 64, 64, 2, True, False),
-    "2x7": (2, 7, "int16", "fp16", 3, 20, 32, 8, False, False),
-    "3x5 banked": (3, 5, "bf16", "bf16", 3, 60, 64, 4, True, True),
-    "4x4 banked": (4, 4, "fp32", "fp32", 4, 64, 128, 2, True, True),
+    "3x5": (3, 5, "fp16", "fp16", 3, 40, 64, 4, True, True, 2),
+    "4x4": (4, 4, "int8", "int8", 2, 40, 32, 8, True, True, 4),
+    "5x3": (5, 3, "fp8_e4m3", "fp16", 4, 33, 128, 16, True, True, 1),
+    "1x1": (1, 1, "fp16", "fp32", 3, 9, 64, 4, True, True, 1),
+    "9x2": (9, 2, "fp8_e5m2", "bf16", 2, 40, 64, 4, False, True, 2),
+    "1x8": (1, 8, "int16", "int16", 4, 9, 128, 2, False, True, 1),
+    "8x8": (8, 8, "fp16", "fp32", 3, 64, 64, 2, True, False, 8),
+    "2x7": (2, 7, "int16", "fp16", 3, 20, 32, 8, False, False, 1),
+    "3x5 banked": (3, 5, "bf16", "bf16", 3, 60, 64, 4, True, True, 1),
+    "4x4 banked": (4, 4, "fp32", "fp32", 4, 64, 128, 2, True, True, 2),
 }
 FAST = ("3x5",)
 
 
 def machine(name: str) -> Config:
-    rows, cols, activation, output, weight_bits, max_k, stream_bits, pages, residual, max_pool = MACHINES[name]
+    rows, cols, activation, output, weight_bits, max_k, stream_bits, pages, residual, max_pool, lanes = MACHINES[name]
     array = {"rows": rows, "cols": cols, "activation": activation, "output": output}
     array["accumulator"] = "banked" if name.endswith("banked") else "aligned"
-    options = {"residual": residual, "max_pool": max_pool}
+    options = {"residual": residual, "max_pool": max_pool, "lanes": lanes}
     return from_dict(
         {
             "array": {**array, "weight_bits": weight_bits, "max_k": max_k, **options},
