@@ -1,6 +1,6 @@
 """The processing elements of an array in a flat netlist: found by their names, and written back as blocks in a grid.
 
-The edges of its rows, which prepare what enters on the left, are blocks as well, one beside each row.
+What stands at a row's left end, its feed and its edge, is a block as well, one beside each row.
 
 All are alike, but for what has no reader at the array's borders and is gone there. One of them is packed by nextpnr and placed in
 a rectangle (`sim.place.anneal`); each then gets the packed cells with its own nets and the place of its rectangle (``BEL``). All
@@ -25,7 +25,7 @@ from sim.place.graph import Feed
 from sim.place.netlist import Bit, Cell, Netlist
 
 _ELEMENT = re.compile(r"(?:.*\.)?pe_(?P<row>\d+)_(?P<col>\d+)\.")
-_EDGE = re.compile(r"(?:.*\.)?edge_(?P<row>\d+)\.")
+_EDGE = re.compile(r"(?:.*\.)?(?P<unit>edge|row)_(?P<row>\d+)\.")
 _NET = re.compile(r"net_(\d+)")
 _PART = re.compile(r"\$(CCU2_COMB[01]|DPRAM_COMB[0-3]|RAMW_SLICE|RAMW_BLOCK[01])$")
 """What nextpnr adds to the name of the cell that it makes several of."""
@@ -39,7 +39,7 @@ Names = dict[str, str]
 
 @dataclass(frozen=True)
 class Elements:
-    """The elements of `netlist`, or the edges of its rows, in one column.
+    """The elements of `netlist`, or the left ends of its rows, in one column.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Elements:
 
     @staticmethod
     def edges(netlist: Netlist) -> "Elements":
-        """By the names: ``edge_<row>.``; there may be none."""
+        """By the names: ``edge_<row>.`` and the feed's ``row_<row>.``; there may be none."""
         return Elements(netlist, _named(netlist, _EDGE))
 
     @property
@@ -141,7 +141,7 @@ class Elements:
         number = self.netlist.unused()
         for (row, col), names in self.names.items():
             known = dict(self._translation(names))
-            prefix = next(full[: len(full) - len(name)] for name, full in names.items())
+            prefix = next(iter(names.values())).rpartition(".")[0]
             for name, cell in packed.items():
                 origin = _PART.sub("", name)
                 if origin in self._whole and origin not in names:
@@ -150,13 +150,14 @@ class Elements:
                 for port, (bit,) in cell.bits.items():
                     if isinstance(bit, int) and bit < 0 and bit not in known:
                         known[bit] = number
-                        nets[f"{prefix}${-bit}"] = [number]
+                        nets[f"{prefix}.${-bit}"] = [number]
                         number += 1
                     if isinstance(bit, str) or bit in known:
                         bits[port] = [known.get(bit, bit)]
                 at = placed.positions[name]
                 bel = f"X{left + col * placed.width + at.column}/Y{bands[row][at.row]}/{at.site}"
-                result[prefix + name] = Cell(cell.kind, bits, cell.outputs, cell.parameters, {"BEL": bel})
+                full = names[origin] + name[len(origin) :] if origin in names else f"{prefix}.{name}"
+                result[full] = Cell(cell.kind, bits, cell.outputs, cell.parameters, {"BEL": bel})
         return Netlist(result, nets, self.netlist.ports)
 
     def _translation(self, names: Names) -> Iterator[tuple[Bit, Bit]]:
@@ -171,7 +172,7 @@ class Elements:
 def arrange(
     netlist: Netlist, pack: Callable[[Netlist, str], Netlist], device: str, seed: int, progress: Progress = SILENT
 ) -> Netlist:
-    """The netlist with its elements and edges as blocks, in the best grid of which all fit the device.
+    """The netlist with its elements and the left ends of its rows as blocks, in the best grid of which all fit the device.
 
     Parameters
     ----------
@@ -225,8 +226,10 @@ def _named(netlist: Netlist, pattern: re.Pattern[str]) -> dict[Place, Names]:
     for name in netlist.cells:
         found = pattern.match(name)
         if found:
-            row, col = int(found["row"]), int(found.groupdict().get("col") or 0)
-            names.setdefault((row, col), {})[name[found.end() :]] = name
+            parts = found.groupdict()
+            unit = f"{parts['unit']}." if "unit" in parts else ""
+            at = int(parts["row"]), int(parts.get("col") or 0)
+            names.setdefault(at, {})[unit + name[found.end() :]] = name
     return names
 
 
@@ -254,8 +257,11 @@ def packed_cells(packed: Netlist) -> dict[str, Cell]:
 
 
 def _tiles(cells: dict[str, Cell]) -> int:
-    """Tiles that an element takes at least: a tile's flip-flops share their reset, and a memory has one of its own."""
+    """Tiles that an element takes at least: a tile's flip-flops share their reset, and a memory has one of its own.
+
+    A memory's write port stands in the place of two LUTs.
+    """
     resets = Counter(str(cell.net("LSR")) for cell in cells.values() if cell.kind == "TRELLIS_FF")
     luts = sum(cell.kind == "TRELLIS_COMB" for cell in cells.values())
     memories = sum(cell.kind == "TRELLIS_RAMW" for cell in cells.values())
-    return max(sum(ceil_div(n, SLOTS) for n in resets.values()), ceil_div(luts, SLOTS), memories)
+    return max(sum(ceil_div(n, SLOTS) for n in resets.values()), ceil_div(luts + 2 * memories, SLOTS), memories)

@@ -15,8 +15,9 @@ from shiftforge.config import ceil_div
 
 SLOTS = 8
 """Of a tile."""
-ROOM = 85
-"""Percent of the tiles that the blocks leave that the rest of a design may take. Of those within the blocks half count."""
+ROOM = 60
+"""Percent of the tiles that the blocks leave that the flip-flops of the rest may fill: its LUTs and carry chains take more. What is
+left free within blocks does not count: it shares tiles, and their resets, with what is not."""
 FORM = 1.3
 """Columns per row of a good block: carry chains run along rows."""
 
@@ -99,12 +100,12 @@ def grids(tiles: int, edge_tiles: int, others: int, fabric: Fabric, rows: int, c
     found: dict[tuple[int, int], tuple[bool, int, float, Grid]] = {}
     for percent in (80, 90, 100):
         for height in range(1, len(fabric.rows) // rows + 1):
-            width, edge = (max(1, ceil_div(100 * n, percent * height)) if n else 0 for n in (tiles, edge_tiles))
+            width = max(1, ceil_div(100 * tiles, percent * height))
+            edge = ceil_div(100 * edge_tiles, min(percent, 90) * height)  # there are few of them
             first, bands = fabric.first_column(cols * width + edge), fabric.block_rows(rows, height)
             if first is None or bands is None or (width, height) in found:
                 continue
             left = fabric.columns * len(fabric.rows) - rows * height * (cols * width + edge)
-            left += rows * cols * (width * height - tiles) // 2
             form = width / height / FORM
             grid = Grid(width, height, edge, first + edge, tuple(bands))
             found[width, height] = left * ROOM < others * 100, 100 - percent, max(form, 1 / form), grid

@@ -5,22 +5,59 @@ The packed cells that replace an array's own are compared with them by SAT, with
 
 import json
 import re
+from collections.abc import Callable, Iterable
 
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
 
 from bench.baselines.catalogue import BASELINES
-from bench.baselines.shell import write
-from bench.rows import baseline_row, configuration, own_row
+from bench.baselines.shell import shell_of, write
+from bench.rows import baseline_row, configuration
+from hw.feed import Feed
+from hw.instance import Unit
+from hw.verilog import with_parts
+from shiftforge.config import Config
 from shiftforge.errors import InputError, ToolError
 from shiftforge.tools import run
 from sim.place.elements import Elements
 from sim.place.netlist import Bit, Cell, Netlist
 from sim.synth import NETLIST, fmax_of, route, synthesize
 
-ARRAYS = {
-    "carry chains": lambda: own_row(configuration("int8", 2, "aligned", rows=2, cols=3, max_k=8)),
-    "memories": lambda: own_row(configuration("fp8_e4m3", 2, "banked", rows=2, cols=2, max_k=8)),
-    "multipliers": lambda: baseline_row(BASELINES["int8 x int4 tree"], rows=2, cols=2, max_k=8),
+
+
+class Fed(wiring.Component):
+    """An array with its edges and, as a machine has it, its feed."""
+
+    module_name = "fed"
+
+    def __init__(self, config: Config) -> None:
+        self.shell, self.feed = shell_of(config), Feed(config)
+        members = {f"feed_{name}": member for name, member in self.feed.signature.members.items() if "code" not in name}
+        members |= {name: member for name, member in self.shell.signature.members.items() if "code_" not in name}
+        super().__init__(members)
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return (*with_parts(*self.feed.units), *self.shell.units[:-1], self)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.shell, m.submodules.feed = self.shell, self.feed
+        for name, member in self.signature.members.items():
+            unit = self.feed if name.startswith("feed_") else self.shell
+            inner, outer = getattr(unit, name.removeprefix("feed_")), getattr(self, name)
+            m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)
+        for r in range(self.shell.config.rows):
+            m.d.comb += getattr(self.shell, f"code_{r}").eq(getattr(self.feed, f"code_{r}"))
+        return m
+
+
+ARRAYS: dict[str, Callable[[], Iterable[Unit]]] = {
+    "carry chains": lambda: shell_of(configuration("int8", 2, "aligned", rows=2, cols=3, max_k=8)).units,
+    "memories": lambda: shell_of(configuration("fp8_e4m3", 2, "banked", rows=2, cols=2, max_k=8)).units,
+    "multipliers": lambda: baseline_row(BASELINES["int8 x int4 tree"], rows=2, cols=2, max_k=8).array.units(True),
+    "row feeds": lambda: Fed(configuration("int8", 2, "aligned", rows=2, cols=2, max_k=8)).units,
 }
 # What nextpnr makes of a memory's write port and of a carry cell's halves (Lattice FPGA-TN-02200: the slice in RAM and in ripple
 # mode; yosys' own model of the latter leaves FCO undriven). Of a memory's bit any function will do: each of its pins is compared.
@@ -50,10 +87,9 @@ OPEN: dict[str, dict[str, list[Bit]]] = {
 @pytest.fixture(scope="module", params=list(ARRAYS))
 def arranged(request, tmp_path_factory):
     """A synthesized array, placed by its elements; the folder with all files, and the report."""
-    folder = tmp_path_factory.mktemp("array")
+    folder = tmp_path_factory.mktemp(request.param.replace(" ", "_"))
     (folder / "verilog").mkdir()
-    row = ARRAYS[request.param]()
-    sources = write(row.array.units(True), "ecp5", folder / "verilog")
+    sources = write(ARRAYS[request.param](), "ecp5", folder / "verilog")
     synthesize(sources, sources[-1].stem, dsp=False, place=False, work_dir=folder)
     report = route(folder, device="25k", pins=False, seed=1, frequency_mhz=300, placer="elements")
     return folder, report
@@ -65,8 +101,12 @@ def test_all_cells_keep_their_places(arranged):
     fixed = {name: cell.attributes["BEL"] for name, cell in netlist.cells.items() if "BEL" in cell.attributes}
     assert len(set(fixed.values())) == len(fixed)
     elements, edges = Elements.of(netlist), Elements.edges(netlist)
-    inside = {full for block in (elements, edges) for names in block.names.values() for full in names.values()}
-    assert inside == set(fixed), "all of them and nothing else"
+    assert elements.cells | edges.cells == set(fixed), "all of them and nothing else"
+    fed = {full for full in fixed if "row_" in full}
+    assert bool(fed) == (folder.name.startswith("row"))
+    for r in range(2):
+        columns = {int(fixed[full].split("/")[0][1:]) for full in edges.names[r, 0].values()}
+        assert max(columns) < min(int(fixed[full].split("/")[0][1:]) for full in elements.names[r, 0].values())
     assert edges.rows == 2
     by_place = {}
     for at, names in elements.names.items():
