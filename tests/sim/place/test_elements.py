@@ -25,7 +25,6 @@ from sim.place.netlist import Bit, Cell, Netlist
 from sim.synth import NETLIST, fmax_of, route, synthesize
 
 
-
 class Fed(wiring.Component):
     """An array with its edges and, as a machine has it, its feed."""
 
