@@ -54,8 +54,8 @@ _FLIP_FLOPS = " ".join(
     )
 )
 """What `synth_ecp5` itself has flip-flops turned into."""
-TIMEOUT_S = 3600.0
-"""Of one run of a tool."""
+TIMEOUT_S = 10800.0
+"""Of one run of a tool: a full ECP5-85 takes the router most of an hour."""
 
 
 @dataclass(frozen=True)
