@@ -55,7 +55,7 @@ _FLIP_FLOPS = " ".join(
 )
 """What `synth_ecp5` itself has flip-flops turned into."""
 TIMEOUT_S = 10800.0
-"""Of one run of a tool: a full ECP5-85 takes the router most of an hour."""
+"""Of one run of a tool: a full ECP5-85 takes nextpnr half an hour, and more where the machine is shared."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """Claims about `hw.tech`: a target's implementation of a technology module is the module that is simulated, for every input."""
 
+from collections.abc import Callable
+
 from amaranth.hdl import Cat, Mux, Value
+from amaranth.lib import wiring
 
 from hw.tech.add_merge import AddMerge
 from hw.tech.add_select import AddSelect
@@ -15,67 +18,50 @@ WIDTHS = (1, 2, 9, 24, 47)
 _FILE = "hw/tech/ecp5.py"
 
 
+def _beside(cells: Callable[[], wiring.Component], plain: wiring.Component) -> tuple[Pipeline, dict[str, Value]]:
+    """The miter of a unit in cells and the plain one on the same inputs, with the claim that their outputs are equal; its ports."""
+    p = Pipeline(cells, 0)
+    p.m.submodules.plain = plain
+    for name, value in p.inputs.items():
+        p.m.d.comb += getattr(plain, name).eq(value)
+    for name, value in p.outputs.items():
+        p.claim(value == getattr(plain, name))
+    return p, {name: Value.cast(value) for name, value in (p.inputs | p.outputs).items()}
+
+
 def add_select_script(width: int) -> Script:
     """`Ecp5AddSelect` against `AddSelect` and against a sum written once more."""
-    p = Pipeline(lambda: Ecp5AddSelect(width), 0)
-    plain = AddSelect(width)
-    p.m.submodules.plain = plain
-    inputs = {name: Value.cast(p.inputs[name]) for name in ("a", "c", "d", "select", "carry")}
-    for name, value in inputs.items():
-        p.m.d.comb += getattr(plain, name).eq(value)
-    total = p.outputs["sum"]
-    p.claim(total == plain.sum)
-    summand = Cat(Mux(inputs["select"][i], inputs["d"][i], inputs["c"][i]) for i in range(width))
-    p.claim(total == (inputs["a"] + summand + inputs["carry"])[:width])
+    p, port = _beside(lambda: Ecp5AddSelect(width), AddSelect(width))
+    summand = Cat(Mux(port["select"][i], port["d"][i], port["c"][i]) for i in range(width))
+    p.claim(port["sum"] == (port["a"] + summand + port["carry"])[:width])
     return p.script(library=ECP5_CELLS)
 
 
 def add_merge_script(width: int) -> Script:
     """`Ecp5AddMerge` against `AddMerge` and against a sum written once more."""
-    p = Pipeline(lambda: Ecp5AddMerge(width), 0)
-    plain = AddMerge(width)
-    p.m.submodules.plain = plain
-    inputs = {name: Value.cast(p.inputs[name]) for name in ("a", "b", "c", "d", "carry")}
-    for name, value in inputs.items():
-        p.m.d.comb += getattr(plain, name).eq(value)
-    total = p.outputs["sum"]
-    p.claim(total == plain.sum)
-    both = (inputs["a"] | inputs["b"]) + (inputs["c"] | inputs["d"]) + inputs["carry"]
-    p.claim(total == both[:width])
+    p, port = _beside(lambda: Ecp5AddMerge(width), AddMerge(width))
+    both = (port["a"] | port["b"]) + (port["c"] | port["d"]) + port["carry"]
+    p.claim(port["sum"] == both[:width])
     return p.script(library=ECP5_CELLS)
 
 
 def add_signed_script(width: int) -> Script:
     """`Ecp5AddSigned` against `AddSigned` and against a sum written once more, wherever the precondition holds."""
     flip = width // 2
-    p = Pipeline(lambda: Ecp5AddSigned(width, flip), 0)
-    plain = AddSigned(width, flip)
-    p.m.submodules.plain = plain
-    inputs = {name: Value.cast(p.inputs[name]) for name in ("a", "c", "d", "negative", "carry")}
-    for name, value in inputs.items():
-        p.m.d.comb += getattr(plain, name).eq(value)
-    both, either, negative = inputs["c"] & inputs["d"], inputs["c"] | inputs["d"], inputs["negative"]
+    p, port = _beside(lambda: Ecp5AddSigned(width, flip), AddSigned(width, flip))
+    both, either, negative = port["c"] & port["d"], port["c"] | port["d"], port["negative"]
     signs = Value.cast(Cat(~negative[i] if i == flip else negative[i] for i in range(width)))
     p.assume((signs & ~either) == 0)
-    total = p.outputs["sum"]
-    p.claim(total == plain.sum)
     summand = Cat(Mux(sign, ~bit, bit) for sign, bit in zip(signs, both, strict=True))
-    p.claim(total == (inputs["a"] + summand + inputs["carry"])[:width])
+    p.claim(port["sum"] == (port["a"] + summand + port["carry"])[:width])
     return p.script(library=ECP5_CELLS)
 
 
 def choose_script(width: int) -> Script:
     """`Ecp5Choose` against `Choose` and against selections written once more."""
-    p = Pipeline(lambda: Ecp5Choose(width), 0)
-    plain = Choose(width)
-    p.m.submodules.plain = plain
-    inputs = {name: Value.cast(p.inputs[name]) for name in ("word_0", "word_1", "word_2", "word_3", "index")}
-    for name, value in inputs.items():
-        p.m.d.comb += getattr(plain, name).eq(value)
-    chosen, index = p.outputs["chosen"], inputs["index"]
-    p.claim(chosen == plain.chosen)
+    p, port = _beside(lambda: Ecp5Choose(width), Choose(width))
     for i in range(4):
-        p.claim((index != i) | (chosen == inputs[f"word_{i}"]))
+        p.claim((port["index"] != i) | (port["chosen"] == port[f"word_{i}"]))
     return p.script(library=ECP5_CELLS)
 
 
