@@ -9,9 +9,10 @@ import numpy.typing as npt
 from golden.pe import (
     PE,
     TALLY_LAST,
-    TALLY_PRODUCT,
-    TOKEN_FIRST,
-    TOKEN_MORE,
+    TALLY_NEGATIVE,
+    TALLY_READ,
+    TOKEN_HOLD,
+    TOKEN_LAST,
     TOKEN_VALID,
     Int64,
     PEInput,
@@ -56,17 +57,14 @@ class Trace:
         Arrays (cycles + 1, rows, cols).
     tally : array (cycles + 1, cols)
         What the column's first row has accumulated, as late as its captures.
-    low, flags, early, count_0, count_1 : arrays (cycles + 1, cols)
+    reading, flags : arrays (cycles + 1, cols)
         Output of each column's OR tree: row r's capture, or zero.
     """
 
     pe: PEState
     tally: UInt8
-    low: UInt64
+    reading: UInt64
     flags: UInt8
-    early: UInt8
-    count_0: UInt64
-    count_1: UInt64
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,8 @@ class Reading:
     Parameters
     ----------
     cycle : int
-        Index of the trace at which the low bits of the capture are at the column reader; the sum is in the drain buffer after
-        `timing.COLUMN` more edges.
+        Index of the trace at which the capture of the tile's last block is at the column reader; the sum is in the drain buffer
+        after `timing.COLUMN` more edges.
     row, tile : int
     value : int
         The exact sum, two's complement.
@@ -105,22 +103,21 @@ class Array:
     ) -> ArrayInput:
         """The array's inputs for tiles one after the other, each activation codes (rows, K) and weight codes (K, cols).
 
-        K must be at least ``rows``, as it is for the feed, which sends whole words of ``rows`` elements: else the captures of
-        two tiles would meet in a column.
+        K must be a multiple of ``rows``, as it is for the feed, which sends whole words of ``rows`` elements, a block each.
 
         ``bubbles[t]`` makes cycle t at row 0 a bubble; None is none. Bubbles carry the product before or zeros, which must not
         matter. The result is as long as the captures need to leave the columns.
         """
         config = self.config
         for x, _ in tiles:
-            if x.shape[1] < config.rows:
-                raise InputError(f"K of a tile must be at least rows = {config.rows}, not {x.shape[1]}")
+            if not x.shape[1] or x.shape[1] % config.rows:
+                raise InputError(f"K of a tile must be a multiple of rows = {config.rows}, not {x.shape[1]}")
         slots: list[tuple[int, int]] = [(i, k) for i, (x, _) in enumerate(tiles) for k in range(x.shape[1])]
         pattern = np.zeros(0, np.bool_) if bubbles is None else np.asarray(bubbles)
         length = len(slots) + int(pattern.sum())
-        tail = config.rows + config.cols + timing.pe(config) + timing.COUNTS + timing.read_out(config)
+        tail = config.rows + config.cols + timing.pe(config) + timing.read_out(config)
         codes = np.zeros((length + tail, config.rows), np.uint32)
-        token = np.full((length + tail, config.rows), TOKEN_MORE, np.uint8)
+        token = np.full((length + tail, config.rows), TOKEN_HOLD, np.uint8)
         w = np.zeros((length + tail, config.cols), np.uint8)
         following = iter(slots)
         for t in range(length):
@@ -132,8 +129,8 @@ class Array:
                 break
             tile_x, tile_w = tiles[i]
             codes[t], w[t] = tile_x[:, k], tile_w[k]
-            more = TOKEN_MORE if k < tile_x.shape[1] - 1 else 0
-            token[t] = TOKEN_VALID | (TOKEN_FIRST if k == 0 else 0) | more
+            hold = TOKEN_HOLD if (k + 1) % config.rows else 0
+            token[t] = TOKEN_VALID | hold | (TOKEN_LAST if k == tile_x.shape[1] - 1 else 0)
         for r in range(1, config.rows):  # the tail holds no valid token, so nothing valid wraps around
             codes[:, r], token[:, r] = np.roll(codes[:, r], r), np.roll(token[:, r], r)
         x, special = row_edge(config.activation, codes)
@@ -165,44 +162,38 @@ class Array:
                 )
             )
         pe = PEState(**{f.name: np.stack([getattr(s, f.name) for s in states]) for f in fields(PEState)})
-        low, early, flags, count_0, count_1 = (
+        reading, flags = (
             read_out(self.config, np.bitwise_or.reduce(captured, axis=1))
-            for captured in (
-                pe.capture_low,
-                pe.capture_early,
-                pe.capture_flags,
-                pe.capture_count_0,
-                pe.capture_count_1,
-            )
+            for captured in (pe.capture_reading, pe.capture_flags)
         )
-        return Trace(pe, read_out(self.config, pe.tally[:, 0]), low, flags, early, count_0, count_1)
+        return Trace(pe, read_out(self.config, pe.tally[:, 0]), reading, flags)
 
     def readings(self, trace: Trace) -> list[list[Reading]]:
-        """For each column its sums in order: the low bits less the same PE's of the tile before, the carries, the offsets."""
-        rows = self.config.rows
+        """For each column its sums in order: of a tile's blocks, each the reading less the same PE's before, and the number of its
+        products of negative weights, which the PE has added as one's complement."""
+        config = self.config
         columns: list[list[Reading]] = []
-        for c in range(self.config.cols):
-            previous = [0] * rows
+        for c in range(config.cols):
+            previous, values, flags = ([0] * config.rows for _ in range(3))
             found: list[Reading] = []
-            before = 0
-            for tile, t in enumerate(np.flatnonzero(trace.tally[:, c] & TALLY_LAST)):
-                products = int(np.count_nonzero(trace.tally[before : t + 1, c] & TALLY_PRODUCT))
+            before = tile = 0
+            for t in map(int, np.flatnonzero(trace.tally[:, c] & TALLY_READ)):
+                negatives = int(np.count_nonzero(trace.tally[before : t + 1, c] & TALLY_NEGATIVE))
                 before = t + 1
-                for row in range(rows):
-                    at, later = t + row, t + row + timing.COUNTS
-                    counts = (int(trace.count_0[later, c]), int(trace.count_1[later, c]))
-                    low = int(trace.low[at, c])
-                    value = self._sum(low - previous[row], counts, int(trace.early[later, c]), products)
-                    previous[row] = low
-                    found.append(Reading(int(at), row, tile, value, int(trace.flags[at, c])))
+                for row in range(config.rows):
+                    reading = int(trace.reading[t + row, c])
+                    values[row] += _signed(reading - previous[row], config.block_bits) + negatives
+                    flags[row] |= int(trace.flags[t + row, c])
+                    previous[row] = reading
+                if trace.tally[t, c] & TALLY_LAST:
+                    sums = enumerate(zip(values, flags, strict=True))
+                    found += [Reading(t + row, row, tile, value, seen) for row, (value, seen) in sums]
+                    values, flags, tile = [0] * config.rows, [0] * config.rows, tile + 1
             columns.append(found)
         return columns
 
-    def _sum(self, change: int, counts: tuple[int, int], early: int, products: int) -> int:
-        """The exact sum from the change of the low bits, the counters' states, the first carry, and the number of products."""
-        config, counter = self.config, self.config.carries
-        carries = sum(counter.table(i)[state] for i, state in enumerate(counts)) % counter.modulus + early
-        bits = config.accumulator_bits
-        total = (carries << config.low_bits) + change - (products << (config.product_bits - 1))
-        total &= (1 << bits) - 1
-        return total - (total >> (bits - 1) << bits)
+
+def _signed(value: int, bits: int) -> int:
+    """`value` modulo 2**bits, in two's complement."""
+    value &= (1 << bits) - 1
+    return value - (value >> (bits - 1) << bits)

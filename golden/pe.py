@@ -10,14 +10,11 @@ import numpy.typing as npt
 
 from golden.row_edge import SPECIAL_INF, SPECIAL_NAN, SPECIAL_NEGATIVE
 from shiftforge.config import Config
-from shiftforge.counter import step
 
-TOKEN_VALID, TOKEN_FIRST, TOKEN_MORE = 1, 2, 4
-"""Bits of a token: a product (not a bubble), the first of its dot product, not the last of it. A bubble is `TOKEN_MORE` alone."""
-CARRIED_FIRST, CARRIED_MORE = TOKEN_FIRST >> 1, TOKEN_MORE >> 1
-"""Bits of `PEState.carried`: a token without its valid bit."""
-TALLY_PRODUCT, TALLY_LAST = 1, 2
-"""Bits of a tally: a product was accumulated, it was the last of its dot product."""
+TOKEN_VALID, TOKEN_HOLD, TOKEN_LAST = 1, 2, 4
+"""Bits of a token: a product (not a bubble), not its block's last, its dot product's last. A bubble is `TOKEN_HOLD` alone."""
+TALLY_NEGATIVE, TALLY_READ, TALLY_LAST = 1, 2, 4
+"""Bits of a tally: a product of a negative weight was accumulated, a block has ended, it was its dot product's last."""
 FLAG_NAN, FLAG_POS_INF, FLAG_NEG_INF = 1, 2, 4
 """Bits of a sum's sticky non-finite flags."""
 
@@ -49,9 +46,8 @@ class PEInput:
 class PEState:
     """All registers of the PEs, named as in the gateware.
 
-    ``direct`` and ``raised`` are of 2-bit weights, ``addend``, ``top`` and ``select`` of wider ones; those that end in ``_2`` and
-    ``shift`` are the second shift stage of 4-bit weights; ``added_top`` is of products with an odd number of bits. Where the
-    gateware has none, they mean nothing.
+    ``direct`` and ``raised`` are of 2-bit weights, ``addend`` and ``select`` of wider ones; those that end in ``_2`` and ``shift``
+    are the second shift stage of 4-bit weights. Where the gateware has none, they mean nothing.
     """
 
     x_out: Int64
@@ -61,7 +57,6 @@ class PEState:
     direct: Int64
     raised: Int64
     addend: Int64
-    top: UInt8
     negate: UInt8
     select: UInt8
     copy_1: UInt8
@@ -69,7 +64,6 @@ class PEState:
     now: UInt8
     shift: UInt8
     addend_2: Int64
-    top_2: UInt8
     negate_2: UInt8
     select_2: UInt8
     now_2: UInt8
@@ -78,21 +72,10 @@ class PEState:
     acc: UInt64
     flags: UInt8
     added: UInt8
-    product: UInt8
-    old_top: UInt8
-    added_top: UInt8
-    carry: UInt8
-    carried: UInt8
-    count_0: UInt64
-    count_1: UInt64
-    early: UInt8
-    counted_more: UInt8
+    negated: UInt8
     tally: UInt8
-    capture_low: UInt64
+    capture_reading: UInt64
     capture_flags: UInt8
-    capture_early: UInt8
-    capture_count_0: UInt64
-    capture_count_1: UInt64
 
 
 class PE:
@@ -107,14 +90,13 @@ class PE:
     Members
     -------
     state : PEState
-        Registers after the last edge. After a reset with idle inputs all are zero but `top` and its delays, since 0
-        is not negative, `raised`, which is all ones as long as it is not in use, and what tells that a token is not the last.
+        Registers after the last edge. After a reset with idle inputs all are zero but `raised`, which is all ones as long as it
+        is not in use, what is held, and a copy that starts as 1.
     """
 
     def __init__(self, config: Config, shape: tuple[int, ...] = ()) -> None:
         self._config = config
-        self._mask = np.uint64((1 << config.low_bits) - 1)
-        self._next = [np.array([step(s, bits) for s in range(1 << bits)], np.uint64) for bits in config.carries.lengths]
+        self._mask = np.uint64((1 << config.block_bits) - 1)
         kinds = {"Int64": np.int64, "UInt64": np.uint64, "UInt8": np.uint8}
         wide = {
             "x_out": "Int64",
@@ -123,15 +105,12 @@ class PE:
             "addend": "Int64",
             "addend_2": "Int64",
             "acc": "UInt64",
-            "capture_low": "UInt64",
+            "capture_reading": "UInt64",
         }
-        wide |= dict.fromkeys(("count_0", "count_1", "capture_count_0", "capture_count_1"), "UInt64")
         idle: dict[str, npt.NDArray] = {
             f.name: np.zeros(shape, kinds[wide.get(f.name, "UInt8")]) for f in fields(PEState)
         }
-        idle |= dict.fromkeys(("top", "top_2", "added_top"), np.ones(shape, np.uint8))
-        idle |= {"raised": np.full(shape, -1, np.int64), "added": np.full(shape, TOKEN_MORE, np.uint8)}
-        idle |= {"carried": np.full(shape, CARRIED_MORE, np.uint8), "counted_more": np.ones(shape, np.uint8)}
+        idle |= {"raised": np.full(shape, -1, np.int64), "added": np.full(shape, TOKEN_HOLD, np.uint8)}
         idle["copy_2"] = np.ones(shape, np.uint8)
         self.state = PEState(**idle)
 
@@ -146,33 +125,21 @@ class PE:
         # The product whose upper exponent bit the adder shifts by.
         mask_bit = np.uint8(config.weights.mask_bit)
         masked = (old.w_out & mask_bit != 0).astype(np.uint8)
-        value, top, negate, select, token, now = old.addend, old.top, old.negate, old.select, old.token_out, old.now
+        value, negate, select, token, now = old.addend, old.negate, old.select, old.token_out, old.now
         if bits == 4:
-            value, top, negate, select = old.addend_2, old.top_2, old.negate_2, old.select_2
+            value, negate, select = old.addend_2, old.negate_2, old.select_2
             token, now, masked = old.token_2, old.now_2, old.masked_2
-        valid, first = token & TOKEN_VALID != 0, token & TOKEN_FIRST != 0
+        valid = token & TOKEN_VALID != 0
         enable = valid & (masked == 0)
         if bits == 2:
             # One register is x and the other all ones, but for the lowest bit of `direct`, which is 0 when it is not in use.
             summand = (old.direct & ((old.raised << 1) | 1)) ^ -negate.astype(np.int64)
-            top = (summand >= 0).astype(np.uint8)
         else:
             summand = _shifted(value, negate, select, 1 << (bits - 2))
-        product = summand + (1 << (config.product_bits - 1))
-        total = (old.acc + product.astype(np.uint64) + negate.astype(np.uint64)) & self._mask
+        total = (old.acc + summand.astype(np.uint64)) & self._mask
 
-        end = (old.acc >> np.uint64(config.low_bits - 1)).astype(np.uint8)
-        if config.low_bits > config.product_bits:
-            carry = old.old_top & (end ^ 1)
-        else:
-            carry = np.where(end, old.old_top & old.added_top, old.old_top | old.added_top)
-        restart = old.carried & CARRIED_FIRST != 0
-        counts = [
-            np.where(restart, np.uint64(0), np.where(old.carry, following[count.astype(np.int64)], count))
-            for following, count in zip(self._next, (old.count_0, old.count_1), strict=True)
-        ]
-        ended = (old.added & TOKEN_VALID != 0) & (old.added & TOKEN_MORE == 0)
-        low_idle, counts_idle = old.added & TOKEN_MORE != 0, old.counted_more != 0
+        held = old.added & TOKEN_HOLD != 0
+        ended = (old.added & TOKEN_VALID != 0) & ~held
         negate_next, select_next = sign, (exponent >> (bits - 2)).astype(np.uint8)
         copied = {2: negate_next, 3: select_next, 4: old.select}[bits]
         self.state = PEState(
@@ -183,7 +150,6 @@ class PE:
             direct=np.where(exponent, -2, given.x),
             raised=np.where(exponent, given.x, -1),
             addend=addend,
-            top=(addend >= 0).astype(np.uint8),
             negate=negate_next,
             select=select_next,
             copy_1=copied,
@@ -191,30 +157,20 @@ class PE:
             now=np.where(given.w & mask_bit, 0, _marks(given.special, sign)).astype(np.uint8),
             shift=((exponent >> 1) & 1).astype(np.uint8),
             addend_2=_shifted(old.addend, old.negate, old.shift, 2),
-            top_2=old.top,
             negate_2=old.negate,
             select_2=old.select,
             now_2=old.now,
             token_2=old.token_out,
             masked_2=(old.w_out & mask_bit != 0).astype(np.uint8),
             acc=np.where(enable, total, old.acc),
-            flags=np.where(valid, np.where(first, 0, old.flags) | now, old.flags).astype(np.uint8),
+            flags=(np.where(held, old.flags, 0) | np.where(valid, now, 0)).astype(np.uint8),
             added=token,
-            product=enable.astype(np.uint8),
-            old_top=end,
-            added_top=top,
-            carry=(carry & old.product).astype(np.uint8),
-            carried=old.added >> np.uint8(1),
-            count_0=counts[0],
-            count_1=counts[1],
-            early=np.where(restart, old.carry, old.early),
-            counted_more=(old.carried & CARRIED_MORE != 0).astype(np.uint8),
-            tally=(old.product * TALLY_PRODUCT | np.where(ended, TALLY_LAST, 0)).astype(np.uint8),
-            capture_low=np.where(low_idle, np.uint64(0), old.acc),
-            capture_flags=np.where(low_idle, np.uint8(0), old.flags),
-            capture_early=np.where(counts_idle, np.uint8(0), old.early),
-            capture_count_0=np.where(counts_idle, np.uint64(0), old.count_0),
-            capture_count_1=np.where(counts_idle, np.uint64(0), old.count_1),
+            negated=(enable & (negate != 0)).astype(np.uint8),
+            tally=(old.negated * TALLY_NEGATIVE | np.where(ended, TALLY_READ, 0) | old.added & TOKEN_LAST).astype(
+                np.uint8
+            ),
+            capture_reading=np.where(held, np.uint64(0), old.acc),
+            capture_flags=np.where(held, np.uint8(0), old.flags),
         )
         return self.state
 

@@ -1,5 +1,7 @@
 """The systolic array: rows x cols processing elements, the weight skew and the read-out of the columns."""
 
+from collections.abc import Callable
+
 from amaranth.hdl import Cat, Module, Shape, ShapeLike, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -31,6 +33,7 @@ class Array(wiring.Component):
     pe : Unit, optional
         The processing element; default the one of `config.accumulator`. Any unit with these ports will do: `w` and `w_out` (down),
         pairs `<name>` and `<name>_out` (to the right), each a register apart, and `capture`, zero unless something is handed over.
+        One whose `w` is not the weight element itself makes it of that (`hw.pe.PE.wires`).
 
     Members
     -------
@@ -39,7 +42,7 @@ class Array(wiring.Component):
     <name>_r : In, one of each per row r
         What moves right in the PE, in its shape (``x_r``, ``token_r``, ..).
     w : In
-        Codes of all columns, column 0 in the lowest bits.
+        Weight elements of all columns, column 0 in the lowest bits.
     column_c : Out(the shape of `capture`, an array of it where there are several ends), one per column c
     tally_c : Out
         The `tally` of each column's first row, as late as its capture (for PEs that have one).
@@ -57,7 +60,9 @@ class Array(wiring.Component):
         self.pe: Unit = element_of(config) if pe is None else pe
         ports = self.pe.signature.members
         self.moving = [name for name in ports if name != "w" and f"{name}_out" in ports]
-        self._code_bits = Shape.cast(ports["w"].shape).width
+        wires = getattr(self.pe, "wires", None)
+        self._wires: Callable[[Value], Value] = wires or (lambda element: element)
+        self._code_bits = config.weights.element_bits if wires else Shape.cast(ports["w"].shape).width
         self._capture_bits = Shape.cast(ports["capture"].shape).width
         members: dict[str, wiring.Member] = {"reset": In(1), "w": In(config.cols * self._code_bits)}
         for r in range(config.rows):
@@ -87,7 +92,7 @@ class Array(wiring.Component):
                     m.d.comb += ports["w"].eq(grid[r - 1][c]["w_out"])
 
         for c in range(cols):
-            m.d.comb += grid[0][c]["w"].eq(chain(m, self.w.word_select(c, bits), c, f"w_skew_{c}"))
+            m.d.comb += grid[0][c]["w"].eq(self._wires(chain(m, self.w.word_select(c, bits), c, f"w_skew_{c}")))
 
         for c in range(cols):
             captures = [Value.cast(grid[r][c]["capture"]) for r in range(rows)]

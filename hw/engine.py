@@ -119,8 +119,8 @@ class Engine(wiring.Component):
                 issue.eq(running & ~self.stall),
                 reserve.eq(product & first_phase & last_block),
                 self.token.valid.eq(product),
-                self.token.first.eq(product & first_phase & (block == 0)),
-                self.token.more.eq(~(product & last_phase & last_block)),
+                self.token.hold.eq(~(product & last_phase)),
+                self.token.last.eq(product & last_phase & last_block),
             ]
         else:
             m.submodules.drain_slots = drains = DrainSlots(config)

@@ -24,8 +24,6 @@ BLOCK_MEMORIES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512,
 """Words and bits of a DP16KD (Lattice FPGA-TN-02204)."""
 LUT_MEMORY = (16, 4)
 """Words and bits of a TRELLIS_DPR16X4."""
-BLOCK_TABLE = 8
-"""A column's table with this many inputs or more lies in a block memory."""
 LANE_MULTIPLIERS = 4
 """MULT18X18D of the binary32 product; a residual's takes as many or fewer (`Table.residual_multipliers`)."""
 
@@ -116,12 +114,14 @@ def _aligned_pe(config: Config) -> Features:
         "2 bits": bits == 2,
         "3 bits": bits == 3,
         "4 bits": bits == 4,
-        "adder": config.low_bits,
+        "adder": config.block_bits,
+        "chain": 2 * ceil_div(config.block_bits, 2),
+        "copies": config.adder_copies,
+        "fixed": fixed,
         "addend": shifted if shifted else 2 * fixed,
         "shifts": shifted,
         "flags": flags,
         "flags late": flags if bits == 4 else 0,
-        "counters": config.carries.bits,
         "mask": config.weights.mask,
         "flags masked": flags if config.weights.mask else 0,
     }
@@ -151,18 +151,22 @@ def _edge(config: Config) -> Features:
 
 
 def _aligned_column(config: Config) -> Features:
-    counter, flags = config.carries, config.activation.flag_bits
-    entry = (counter.modulus - 1).bit_length()
-    buffer = config.accumulator_bits + flags
+    rows, flags = config.rows, config.activation.flag_bits
+    word = config.accumulator_bits + flags
+    sums = rows if rows > 1 else 0  # of a single row they are a register
     return {
         "one": 1,
-        "adder": config.low_bits,
-        "high": config.accumulator_bits - config.product_bits,
-        "tables": sum(_table_luts(length) for length in counter.lengths if length < BLOCK_TABLE) * entry,
-        "entry": entry,
-        "memory": _lut_memories(max(config.rows, 2), config.low_bits) + _lut_memories(2 * config.rows, buffer),
-        "deep": buffer * (ceil_div(2 * config.rows, LUT_MEMORY[0]) - 1),
-        **_row_features(config.rows),
+        "block": config.block_bits,
+        "block chain": 2 * ceil_div(config.block_bits, 2) + 2 * ceil_div(config.block_bits + 1, 2),
+        "sum": config.accumulator_bits,
+        "flags": flags,
+        "kept": word if rows == 1 else 0,
+        "negatives": rows.bit_length(),
+        "memory": _lut_memories(max(rows, 2), config.block_bits)
+        + _lut_memories(sums, word)
+        + _lut_memories(2 * rows, word),
+        "deep": word * (ceil_div(2 * rows, LUT_MEMORY[0]) - 1),
+        **_row_features(rows),
     }
 
 
@@ -170,18 +174,6 @@ def _row_features(rows: int) -> Features:
     """Of a column's row counter, and of a row's address in its buffer: an adder unless rows are a power of two."""
     bits = (max(rows, 2) - 1).bit_length()
     return {"row": bits, "row added": bits if rows & (rows - 1) else 0}
-
-
-def _table_luts(bits: int) -> int:
-    """LUT4 of one output of a table with that many inputs: lookups of four inputs, and multiplexers of two and four."""
-    if bits <= 4:
-        return 1
-    multiplexers, leaves = 0, 1 << (bits - 4)
-    while leaves > 1:
-        four, two = divmod(leaves, 4)
-        multiplexers += 2 * four + (1 if two else 0)
-        leaves = four + (1 if two else 0)
-    return (1 << (bits - 4)) + multiplexers
 
 
 def _banked_column(config: Config) -> Features:
@@ -224,7 +216,7 @@ def _core(config: Config) -> Features:
     """Streams, decoder, engine, drain, writer, emitter, registers, and the array's skew and read-out."""
     lanes, rows, cols, bits = config.lanes, config.rows, config.cols, config.activation.bits
     element = config.weights.element_bits
-    capture = Banks.of(config).word_bits if config.banked else config.low_bits + config.carries.bits + 1
+    capture = Banks.of(config).word_bits if config.banked else config.block_bits
     capture += config.activation.flag_bits
     sums = config.accumulator_bits + config.activation.flag_bits
     fifo = _lut_memories(timing.fifo_steps(config), lanes * config.output.bits + 1)
@@ -350,7 +342,7 @@ def estimate(config: Config, by: Table | None = None) -> Area:
         part("processing elements", rows * cols, "pe"),
         Part("row feeds", rows, *_row_feed(rows, bits)),
         part("row edges", rows, "edge"),
-        part("columns", cols, "column", ram=_table_memories(config)),
+        part("columns", cols, "column"),
         part("lanes", config.lanes, "lane", dsp=multipliers),
         memory("activation banks", rows * (2 if config.residual else 1), config.activation_words, bits),
         memory("weight memory", 1, config.weight_words, config.weight_word_bits),
@@ -376,14 +368,6 @@ def _row_feed(rows: int, bits: int) -> tuple[int, int]:
     return (2 * choices + pairs) * bits + 2, (chosen + 1) * bits + step + masks + max(0, index - 2)
 
 
-def _table_memories(config: Config) -> int:
-    if config.banked:
-        return 0
-    counter = config.carries
-    entry = (counter.modulus - 1).bit_length()
-    return sum(block_memories(1 << length, entry) for length in counter.lengths if length >= BLOCK_TABLE)
-
-
 def _unread(config: Config) -> int:
     """Flip-flops of single units that synthesis drops from the array.
 
@@ -396,8 +380,10 @@ def _unread(config: Config) -> int:
         right = 1 + banks.bank_bits + SETS.bit_length() - 1 + (2 if banks.w_bank_bits else 0)
         return rows * right + cols + (rows - 1) * cols
     right = config.activation.fixed_bits + config.activation.flag_bits
-    down = min(config.weights.bits, 3)  # of four bits the third one is read once more, by the second shift
-    return rows * right + cols * down + 2 * (rows - 1) * cols
+    # Three wires of a weight: of four bits the third one is read once more, by the second shift. Of a tally what it is made of
+    # goes as well: two bits before it, and a token's `last` at each of its stages.
+    down, tally = 3, 3 + 2 + 2 + (config.weights.bits == 4)
+    return rows * right + cols * down + tally * (rows - 1) * cols
 
 
 def _beyond(config: Config, by: Table) -> tuple[str, ...]:

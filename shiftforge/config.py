@@ -13,7 +13,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from shiftforge.counter import Counter
 from shiftforge.errors import InputError, NotBuiltError
 from shiftforge.formats import FORMATS, Format, WeightCode, format_named
 
@@ -123,18 +122,15 @@ class Config:
         return (largest * self.max_k).bit_length() + 1
 
     @property
-    def low_bits(self) -> int:
-        """Width of the aligned accumulator's adder: a product, and one bit more where with the carry in the pairs of a carry chain
-        would not be full."""
-        return self.product_bits + 1 - self.product_bits % 2
+    def block_bits(self) -> int:
+        """Width of an aligned accumulator: two's complement, what no sum of a block's `rows` products can leave, each one's
+        complement where its weight is negative, hence from -2**(product_bits - 1) to 2**(product_bits - 1) - 1."""
+        return self.product_bits + (self.rows - 1).bit_length()
 
     @property
-    def carries(self) -> Counter:
-        """Counter of the carries that leave the `low_bits` of an aligned accumulator in one dot product.
-
-        Each product adds at most 2**product_bits: its offset is 2**(product_bits - 1). The accumulator starts anywhere.
-        """
-        return Counter(((self.max_k << self.product_bits) + (1 << self.low_bits) - 1) >> self.low_bits)
+    def adder_copies(self) -> int:
+        """Registers of what goes to every bit of an aligned accumulator: one for each 8 bits, 3 at most (`hw.delay.copies`)."""
+        return min(3, ceil_div(self.block_bits, 8))
 
     @property
     def groups(self) -> int:

@@ -51,12 +51,7 @@ def widths(config: Config) -> Ledger:
         ),
     ]
     if not config.banked:
-        adder = "a product with an offset; the carries out of it are counted"
-        counted = f"two shift registers, together up to {config.carries.modulus - 1}"
-        rows[3:3] = [
-            ("aligned adder", config.low_bits, "bits", adder),
-            ("carry counters", config.carries.bits, "bits", counted),
-        ]
+        rows[3:3] = [("block accumulator", config.block_bits, "bits", "what the sum of rows products cannot leave")]
     return [{"name": name, "value": value, "unit": unit, "rule": rule} for name, value, unit, rule in rows]
 
 

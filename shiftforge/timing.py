@@ -14,11 +14,9 @@ ROW_FEED = 2
 """From an element at its bank to the row's code: one of four banks, one of those or zero."""
 ROW_EDGE = 4
 """Activation code to fixed point, all formats."""
-COUNTS = 2
-"""From the low bits in a PE's capture register to the state of its counters there (aligned): find the carry, count it."""
-COLUMN = 7
-"""Column reader (aligned): from the low bits of a capture to its sum in the drain buffer. Difference, then (when the counts are
-here) decode them by table, add, reduce; put together; write."""
+COLUMN = 4
+"""Column reader (aligned): from the capture of a tile's last block to the tile's sum in the drain buffer. Reading before;
+difference; correction; the blocks before, and write."""
 BANKED_EDGE = 3
 """Activation code and token to shifted significand, bank and what to do with it (banked accumulators)."""
 BANKED_PE = 2

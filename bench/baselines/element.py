@@ -78,7 +78,7 @@ class Element(wiring.Component):
         selects: bool = False,
     ):
         self.config, self.sum_bits, self.latency, self.cells = config, sum_bits, latency, cells
-        self.units: tuple[AddSelect, ...] = (AddSelect(sum_bits),) if cells and selects else ()
+        self.units: tuple[AddSelect, ...] = (AddSelect(sum_bits, 1),) if cells and selects else ()
         capture: dict[str, data.StructLayout | int] = {"valid": 1}
         members: dict[str, wiring.Member] = {"x": In(x), "token": In(TOKEN), "w": In(w)}
         if config.activation.flag_bits:

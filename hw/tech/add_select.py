@@ -1,6 +1,6 @@
-"""An adder behind a multiplexer: the technology module of the accumulators."""
+"""An adder behind a multiplexer: the technology module of the aligned accumulator with weights of 3 and 4 bits."""
 
-from amaranth.hdl import Instance, Module, Signal, Value
+from amaranth.hdl import Instance, Module, Signal, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,46 +15,40 @@ class AddSelect(wiring.Component):
     ----------
     width : int
         At least 1.
+    carries : int
+        1: with a carry in, which takes a bit of the chain. 0: there is none, nor its port.
 
     Members
     -------
     a, c, d : In(width)
     select : In(width)
         A bit each, so that more than one register may drive a long chain.
-    carry : In(1)
+    carry : In(1), with `carries`
     sum : Out(width)
     """
 
-    def __init__(self, width: int):
-        self.width = width
-        super().__init__(
-            {
-                "a": In(width),
-                "c": In(width),
-                "d": In(width),
-                "select": In(width),
-                "carry": In(1),
-                "sum": Out(width),
-            }
-        )
+    def __init__(self, width: int, carries: int):
+        self.width, self.carries = width, carries
+        words = dict.fromkeys(("a", "c", "d", "select"), In(width))
+        super().__init__({**words, **({"carry": In(1)} if carries else {}), "sum": Out(width)})
 
     @property
     def module_name(self) -> str:
-        return f"sf_add_select_{self.width}"
+        return f"sf_add_select_{self.width}_{self.carries}"
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        addend = self.d & self.select | self.c & ~self.select
-        m.d.comb += self.sum.eq(self.a + addend + self.carry)
+        total = self.a + (self.d & self.select | self.c & ~self.select)
+        m.d.comb += self.sum.eq(total + self.carry if self.carries else total)
         return m
 
-    def add(self, m: Module, name: str, *, a: Value, c: Value, d: Value, select: Value, carry: Value) -> Signal:
-        """Instantiate the module as submodule `name` of `m`; returns its sum. All values have the widths of the ports.
+    def add(self, m: Module, name: str, **ports: ValueLike) -> Signal:
+        """Instantiate the module as submodule `name` of `m`, a value for each port but `sum`; returns its sum.
 
         Who does so lists this unit among its `units`, so that it is emitted.
         """
         total = Signal(self.width, name=f"{name}_sum")
         m.submodules[name] = Instance(
-            self.module_name, i_a=a, i_c=c, i_d=d, i_select=select, i_carry=carry, o_sum=total
+            self.module_name, **{f"i_{port}": value for port, value in ports.items()}, o_sum=total
         )
         return total

@@ -1,64 +1,56 @@
 """An adder of either sign behind a choice: the technology module of the aligned accumulator with 2-bit weights."""
 
-from amaranth.hdl import Const, Instance, Module, Signal, ValueLike
+from amaranth.hdl import Instance, Module, Signal, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 
 class AddSigned(wiring.Component):
-    """``sum = a + ((c & d) ^ negative ^ 1 << flip) + carry``, modulo ``2**width``; combinational.
+    """``sum = a + ((c & d) ^ negative)``, modulo ``2**width``; combinational.
 
-    Precondition: where ``negative ^ 1 << flip`` has a 1, so has ``c | d``. Other inputs give no meaningful sum.
+    Precondition: where `negative` has a 1, so has ``c | d``. Other inputs give no meaningful sum.
 
     Where one of `c` and `d` is all ones, it adds the other one or its complement: a choice without a select signal, made by
     registers before it that are *set* when they do not count. Where nothing is to be added, c, d and negative are 0. Emitted once
-    per width and `flip` as a module of its own, in plain Verilog. `hw.tech.ecp5` has the same function in carry cells, where the
-    AND and the XOR cost nothing, thanks to the precondition; `sim.synth` puts that one in the place of this one. SAT proves that
-    both are equal, and that the precondition holds in `hw.pe`.
+    per width as a module of its own, in plain Verilog. `hw.tech.ecp5` has the same function in carry cells, where the AND and the
+    XOR cost nothing, thanks to the precondition; `sim.synth` puts that one in the place of this one. SAT proves that both are
+    equal, and that the precondition holds in `hw.pe`.
 
     Parameters
     ----------
     width : int
         At least 1.
-    flip : int
-        The bit, below `width`, whose summand is complemented once more.
 
     Members
     -------
     a, c, d : In(width)
     negative : In(width)
         A bit each, so that more than one register may drive a long chain.
-    carry : In(1)
     sum : Out(width)
     """
 
-    def __init__(self, width: int, flip: int):
-        self.width, self.flip = width, flip
-        ports = dict.fromkeys(("a", "c", "d", "negative"), In(width))
-        super().__init__({**ports, "carry": In(1), "sum": Out(width)})
+    def __init__(self, width: int):
+        self.width = width
+        super().__init__({**dict.fromkeys(("a", "c", "d", "negative"), In(width)), "sum": Out(width)})
 
     @property
     def module_name(self) -> str:
-        return f"sf_add_signed_{self.width}_{self.flip}"
+        return f"sf_add_signed_{self.width}"
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        flips = Const(1 << self.flip, self.width)
-        m.d.comb += self.sum.eq(self.a + ((self.c & self.d) ^ self.negative ^ flips) + self.carry)
+        m.d.comb += self.sum.eq(self.a + ((self.c & self.d) ^ self.negative))
         return m
 
-    def add(
-        self, m: Module, name: str, *, a: ValueLike, c: ValueLike, d: ValueLike, negative: ValueLike, carry: ValueLike
-    ) -> Signal:
+    def add(self, m: Module, name: str, *, a: ValueLike, c: ValueLike, d: ValueLike, negative: ValueLike) -> Signal:
         """Instantiate the module as submodule `name` of `m`; returns its sum. Who does so lists this unit among its `units`.
 
         The inputs are signals ``<name>_<port>``, for proofs to look at.
         """
         total = Signal(self.width, name=f"{name}_sum")
         ports: dict[str, Signal] = {}
-        for port, value in {"a": a, "c": c, "d": d, "negative": negative, "carry": carry}.items():
-            width = 1 if port == "carry" else self.width
-            signal = ports[f"i_{port}"] = Signal(width, name=f"{name}_{port}")
+        for port, value in {"a": a, "c": c, "d": d, "negative": negative}.items():
+            signal = ports[f"i_{port}"] = Signal(self.width, name=f"{name}_{port}")
             m.d.comb += signal.eq(value)
         m.submodules[name] = Instance(self.module_name, **ports, o_sum=total)
         return total

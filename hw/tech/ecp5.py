@@ -37,8 +37,6 @@ _ADD_MERGE = _table([(i | i >> 1) & 1 ^ (i >> 2 | i >> 3) & 1 for i in range(16)
 """p = (A | B) ^ (C | D)."""
 _ADD_SIGNED = _table([i & 1 ^ ((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3 else 0) for i in range(16)])
 """p = A ^ B ^ (C & D); A where C = D = 0, for g."""
-_ADD_FLIPPED = _table([i & 1 ^ (~(i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3 else 0) for i in range(16)])
-"""The same with p complemented, but for g."""
 _CARRY = _table([i & 1 if i < 8 else 0 for i in range(16)])
 """With D = 1: p = 0 and g = A, so that A becomes the carry of the bits above."""
 _NOTHING = _table([0] * 16)
@@ -48,10 +46,12 @@ _UPPER_OR_PASS = _table([((i >> 1 if i & 4 else i) if i & 8 else i >> 2) & 1 for
 """D ? (C ? B : A) : C."""
 
 
-def _chain(m: Module, carry_in: Signal, bits: list[tuple[Const, Value, Value, Value, Value]]) -> Value:
+def _chain(m: Module, carry_in: Value | None, bits: list[tuple[Const, Value, Value, Value, Value]]) -> Value:
     """A carry chain of (INIT, A, B, C, D) for each bit, the lowest first; returns the sum's bits."""
     zero = Const(0, 1)
-    bits = [(_CARRY, carry_in, zero, zero, Const(1, 1)), *bits]
+    if carry_in is not None:
+        bits = [(_CARRY, carry_in, zero, zero, Const(1, 1)), *bits]
+    count = len(bits)
     if len(bits) % 2:
         bits.append((_NOTHING, zero, zero, zero, zero))
     carry: Const | Signal = zero
@@ -66,16 +66,16 @@ def _chain(m: Module, carry_in: Signal, bits: list[tuple[Const, Value, Value, Va
         m.submodules[f"bits_{i}"] = Instance("CCU2C", **ports)
         carry = out
         sums += [low, high]
-    return Value.cast(Cat(sums)[1:])
+    return Value.cast(Cat(sums)[0 if carry_in is None else 1 : count])
 
 
 class Ecp5AddSelect(AddSelect):
-    """`AddSelect` as a carry chain: one bit for the carry in, and `width` more."""
+    """`AddSelect` as a carry chain: `width` bits, and one before them for a carry in."""
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = [(_ADD_SELECT, self.a[i], self.select[i], self.c[i], self.d[i]) for i in range(self.width)]
-        m.d.comb += self.sum.eq(_chain(m, self.carry, bits))
+        m.d.comb += self.sum.eq(_chain(m, self.carry if self.carries else None, bits))
         return m
 
 
@@ -90,15 +90,12 @@ class Ecp5AddMerge(AddMerge):
 
 
 class Ecp5AddSigned(AddSigned):
-    """`AddSigned` as a carry chain: one bit for the carry in, and `width` more."""
+    """`AddSigned` as a carry chain of `width` bits."""
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bits = [
-            (_ADD_FLIPPED if i == self.flip else _ADD_SIGNED, self.a[i], self.negative[i], self.c[i], self.d[i])
-            for i in range(self.width)
-        ]
-        m.d.comb += self.sum.eq(_chain(m, self.carry, bits))
+        bits = [(_ADD_SIGNED, self.a[i], self.negative[i], self.c[i], self.d[i]) for i in range(self.width)]
+        m.d.comb += self.sum.eq(_chain(m, None, bits))
         return m
 
 

@@ -1,6 +1,5 @@
 """Array: every register of every PE and every column output against the golden array, on every cycle."""
 
-from collections.abc import Sequence
 from typing import cast
 
 import cocotb
@@ -9,8 +8,7 @@ import numpy.typing as npt
 from cocotb.triggers import FallingEdge
 
 from golden.array import Array, ArrayInput, Trace
-from golden.pe import TALLY_LAST, PEState
-from hw.pe import segments
+from golden.pe import TALLY_LAST, PEState, UInt8
 from shiftforge.config import Config, from_dict
 from sim.clock import start_clock
 from sim.runner import bench_parameters
@@ -20,16 +18,13 @@ PlainInts = npt.NDArray[np.object_]
 
 def register_names(config: Config) -> list[str]:
     """The registers of a PE, ports among them, as the gateware names them."""
-    names = ["x_out", "token_out", "w_out", "negate", "acc", "added", "product", "old_top", "carry"]
-    names += ["direct", "raised"] if config.weights.bits == 2 else ["addend", "top", "select"]
-    names += ["carried", "count_0", "count_1", "early", "counted_more", "tally", "capture"]
-    if config.low_bits == config.product_bits:
-        names += ["added_top"]
+    names = ["x_out", "token_out", "w_out", "negate", "acc", "added", "negated", "tally", "capture"]
+    names += ["direct", "raised"] if config.weights.bits == 2 else ["addend", "select"]
     if config.weights.bits == 4:
-        names += ["shift", "addend_2", "top_2", "negate_2", "select_2", "token_2"]
+        names += ["shift", "addend_2", "negate_2", "select_2", "token_2"]
         names += ["masked_2"] if config.weights.mask else []
     wide = "negate" if config.weights.bits == 2 else "select_2" if config.weights.bits == 4 else "select"
-    names += [f"{wide}_copy_{i}" for i in range(1, segments(config))]
+    names += [f"{wide}_copy_{i}" for i in range(1, config.adder_copies)]
     if config.activation.flag_bits:
         names += ["special_out", "now", "flags"]
         names += ["now_2"] if config.weights.bits == 4 else []
@@ -40,35 +35,39 @@ def _bits(array: npt.NDArray[np.generic], width: int) -> PlainInts:
     return np.asarray(np.asarray(array).astype(object) & ((1 << width) - 1), dtype=object)
 
 
-def packed_capture(config: Config, flags: npt.NDArray, low: npt.NDArray, counters: Sequence[npt.NDArray]) -> PlainInts:
-    """A capture as the bits that the gateware's holds; `counters` are the early carry and both states."""
+def packed_capture(config: Config, flags: npt.NDArray, reading: npt.NDArray) -> PlainInts:
+    """A capture as the bits that the gateware's holds."""
     place = config.activation.flag_bits
-    packed = _bits(flags, place) if place else _bits(low, 0)
-    for array, width in zip((low, *counters), (config.low_bits, 1, *config.carries.lengths), strict=True):
-        packed = np.asarray(packed | (_bits(array, width) << place), dtype=object)
-        place += width
-    return packed
+    packed = _bits(reading, config.block_bits) << place
+    return np.asarray(packed | _bits(flags, place) if place else packed, dtype=object)
+
+
+def packed_weights(config: Config, w: UInt8) -> UInt8:
+    """Weight elements as they travel: with 2-bit weights the complement of the exponent above them."""
+    if config.weights.bits != 2:
+        return w
+    return (w | (~w & 1) << config.weights.element_bits).astype(np.uint8)
 
 
 def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
     """The golden registers as the bits that the gateware's hold, in the order of `register_names`."""
-    fixed, lengths = config.activation.fixed_bits, config.carries.lengths
+    fixed = config.activation.fixed_bits
     lower = fixed + (config.weights.bits > 2)
     widths = {
         "x_out": fixed,
-        "w_out": config.weights.element_bits,
+        "w_out": config.weights.element_bits + (config.weights.bits == 2),
         "direct": fixed,
         "raised": fixed,
         "addend": lower,
         "addend_2": lower + 2,
-        "acc": config.low_bits,
+        "acc": config.block_bits,
     }
-    widths |= {"count_0": lengths[0], "count_1": lengths[1]}
-    counters = (state.capture_early, state.capture_count_0, state.capture_count_1)
     values: dict[str, PlainInts] = {}
     for name in register_names(config):
-        if name == "capture":
-            values[name] = packed_capture(config, state.capture_flags, state.capture_low, counters)
+        if name == "w_out":
+            values[name] = _bits(packed_weights(config, state.w_out), widths[name])
+        elif name == "capture":
+            values[name] = packed_capture(config, state.capture_flags, state.capture_reading)
         else:
             values[name] = _bits(
                 getattr(state, name[name.find("copy_") :] if "copy_" in name else name), widths.get(name, 3)
@@ -79,17 +78,17 @@ def packed_registers(config: Config, state: PEState) -> dict[str, PlainInts]:
 def stimulus(config: Config, seed: int) -> ArrayInput:
     """Tiles back to back and with bubbles, of the shortest, the longest and other K, with any codes."""
     rng = np.random.default_rng(seed)
-    depths = [config.rows, config.rows, config.max_k, *rng.integers(config.rows, config.max_k + 1, 4)]
+    words = [1, 1, config.max_k_words, *rng.integers(1, config.max_k_words + 1, 4)]
+    depths = [int(n) * config.rows for n in words]
     tiles = [
         (
-            rng.integers(0, 1 << config.activation.bits, (config.rows, int(k))).astype(np.uint32),
-            rng.integers(0, 1 << config.weights.element_bits, (int(k), config.cols)).astype(np.uint8),
+            rng.integers(0, 1 << config.activation.bits, (config.rows, k)).astype(np.uint32),
+            rng.integers(0, 1 << config.weights.element_bits, (k, config.cols)).astype(np.uint8),
         )
         for k in depths
     ]
-    slots = int(sum(depths))
-    bubbles = rng.random(slots) < 0.25
-    bubbles[: 2 * config.rows + config.max_k] = False  # the first tiles follow one another without any
+    bubbles = rng.random(sum(depths)) < 0.25
+    bubbles[: sum(depths[:3])] = False  # the first tiles follow one another without any
     return Array(config).schedule(tiles, bubbles)
 
 
@@ -140,5 +139,5 @@ async def every_register_of_every_pe(dut) -> None:
 def _expected(config: Config, trace: Trace) -> PlainInts:
     cycles = len(trace.tally)
     parts = [values.reshape(cycles, -1) for values in packed_registers(config, trace.pe).values()]
-    column = packed_capture(config, trace.flags, trace.low, (trace.early, trace.count_0, trace.count_1))
-    return np.concatenate([*parts, column, _bits(trace.tally, 2)], axis=1, dtype=object)
+    column = packed_capture(config, trace.flags, trace.reading)
+    return np.concatenate([*parts, column, _bits(trace.tally, 3)], axis=1, dtype=object)

@@ -78,7 +78,7 @@ class Device:
     def product(self, now: int, slot: Slot) -> Values:
         """Issue a product."""
         expected = issued(slot, self.config) | {"token": 1 | self.tile_set << 2 | self.bank << 3}
-        if not slot.token & 4:  # `more`
+        if slot.token & 4:  # `last`
             self.ends.append(now)
             self.tile_set ^= 1
         return expected
@@ -86,7 +86,7 @@ class Device:
     def step(self, now: int, slots: list[Slot]) -> Values:
         """One cycle; `slots` are the products that are not issued yet, of which the first one is taken out when it is issued."""
         slot = slots[0] if slots else None
-        begins = slot is not None and bool(slot.token & 2)
+        begins = slot is not None and slot.first
         waits = begins and (self.wiping > 0 or self.tile_waits(now))
         expected = {"load": 0, "slot": 0, "stall": int(waits)}
         if self.wiping:

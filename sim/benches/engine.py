@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import cocotb
 import numpy as np
@@ -10,6 +11,7 @@ from shiftforge.config import Config, ceil_div
 from shiftforge.geometry import Geometry
 from shiftforge.packets import MAX_POOL_WORDS
 from sim.benches.lockstep import Layer, Script, Values, bench_setup, chance, pack_layer, play, random_layer
+from sim.runner import bench_parameters
 from sim.stimulus import random_geometry
 
 LAYERS = 40
@@ -18,7 +20,8 @@ BUFFERS = 2
 
 @dataclass(frozen=True)
 class Slot:
-    """What the engine issues in one cycle; `address` is None where it reads for no pixel, `gate` needs a free buffer.
+    """What the engine issues in one cycle; `address` is None where it reads for no pixel, `first` begins a tile, `gate` needs a
+    free buffer.
 
     `reading` is of `hw.pool.READING`, None where nothing is known of it; a maximum (`weight_address` None) issues no products.
     """
@@ -26,6 +29,7 @@ class Slot:
     address: int | None
     weight_address: int | None
     token: int
+    first: bool
     load: bool
     tail: bool
     gate: bool
@@ -81,14 +85,15 @@ def layer_slots(config: Config, layer: Layer, image: Image | None) -> Iterator[S
                     if address is not None:  # within the page that the layer starts in
                         address = layer["input_address"] // page * page + (address + tile * maximum) % page
                     weights = (layer["weight_address"] + tile * words * rows + k) % config.weight_words
-                    token = 1 | (k == 0) << 1 | (k < words * rows - 1) << 2
+                    token = 1 | (j < rows - 1) << 1 | (k == words * rows - 1) << 2
                     pass_end = at_last and j == rows - 1 and pixel + 1 >= layer["pixels"]
                     layer_end = pass_end and tile == layer["n_tiles"] - 1
                     ends = maximum * ((at_last and valid) << 2 | pass_end << 3 | layer_end << 4)
                     yield Slot(
                         address=address if valid else None,
                         weight_address=None if maximum else weights,
-                        token=4 if maximum else token,
+                        token=2 if maximum else token,
+                        first=k == 0,
                         load=j == 0,
                         tail=tail,
                         gate=at_last and j == 0 and not maximum,
@@ -108,19 +113,25 @@ def issued(slot: Slot, config: Config) -> Values:
 
 @cocotb.test()
 async def every_slot(dut) -> None:
-    """One slot per cycle; a tile's last block waits exactly while both drain buffers are taken."""
+    """One slot per cycle; a tile's last block waits exactly while both drain buffers are taken.
+
+    The parameter ``pixels`` makes it one matrix product of so many rows, of a word each.
+    """
     config, rng = bench_setup()
+    pixels = cast("int", bench_parameters().get("pixels", 0))
     script = Script()
     stalls = 0
-    for number in range(LAYERS):
+    for number in range(1 if pixels else LAYERS):
         layer = random_layer(rng, config)
+        if pixels:
+            layer |= {"pixels": pixels, "k_words": 1, "n_tiles": 1}
         image = random_image(rng, config) if number % 2 else None
         if image is not None:
             g = image.geometry
             layer |= g.descriptor(
                 image.address, config.activation_page, image.pixel_words, image.tap_words, image.terms
             )
-        if config.max_pool and number % 3 == 0:
+        if config.max_pool and number % 3 == 0 and not pixels:
             layer["pool_kind"] = 1
             if number == 6:
                 layer |= {"k_words": MAX_POOL_WORDS, "n_tiles": 2}
@@ -144,5 +155,5 @@ async def every_slot(dut) -> None:
                 position += 1
             taken -= drained
         script.cycle({"tile_drained": 0}, {"load": 0, "stall": 0})
-    assert stalls > LAYERS, f"the stimulus must make the engine wait, not only {stalls} times"
+    assert pixels or stalls > LAYERS, f"the stimulus must make the engine wait, not only {stalls} times"
     await play(dut, script)

@@ -6,17 +6,17 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge
 
-from golden.pe import PE, TOKEN_MORE, TOKEN_VALID, PEInput
+from golden.pe import PE, TOKEN_HOLD, TOKEN_VALID, PEInput
 from golden.row_edge import row_edge
 from shiftforge.config import from_dict
-from sim.benches.array import packed_registers, register_names
+from sim.benches.array import packed_registers, packed_weights, register_names
 from sim.clock import start_clock
 from sim.runner import bench_parameters
 
 
 @cocotb.test()
 async def every_register(dut) -> None:
-    """Tokens are random too: any order of first, last and bubbles."""
+    """Tokens are random too: any order of products, ends and bubbles."""
     parameters = bench_parameters()
     config = from_dict(cast("dict[str, object]", parameters["config"]))
     cycles = cast("int", parameters["cycles"])
@@ -28,7 +28,7 @@ async def every_register(dut) -> None:
     codes = np.where(rng.random(cycles) < 0.5, rng.choice(edges, cycles), rng.integers(0, 1 << fmt.bits, cycles))
     x, special = row_edge(fmt, codes.astype(np.uint32))
     valid = rng.random(cycles) < 0.8
-    token = np.where(valid, TOKEN_VALID | rng.integers(0, 4, cycles) << 1, TOKEN_MORE).astype(np.uint8)
+    token = np.where(valid, TOKEN_VALID | rng.integers(0, 4, cycles) << 1, TOKEN_HOLD).astype(np.uint8)
     w = rng.integers(0, 1 << config.weights.element_bits, cycles).astype(np.uint8)
 
     names = register_names(config)
@@ -44,7 +44,7 @@ async def every_register(dut) -> None:
     for t in range(cycles):
         dut.x.value = int(x[t])
         dut.token.value = int(token[t])
-        dut.w.value = int(w[t])
+        dut.w.value = int(packed_weights(config, w)[t])
         if fmt.flag_bits:
             dut.special.value = int(special[t])
         await FallingEdge(dut.clk)

@@ -3,6 +3,7 @@
 from sim.proofs.banked import banked_proofs
 from sim.proofs.banked_column import banked_column_proofs
 from sim.proofs.binary32 import binary32_proofs
+from sim.proofs.column import column_proofs
 from sim.proofs.element import element_proofs
 from sim.proofs.lane import lane_proofs
 from sim.proofs.miter import Proof
@@ -17,6 +18,7 @@ def proofs() -> list[Proof]:
     """Every proof; names are unique."""
     return [
         *element_proofs(),
+        *column_proofs(),
         *rounding_proofs(),
         *binary32_proofs(),
         *lane_proofs(),

@@ -4,18 +4,18 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 
-from hw.column import Assemble
+from hw.column import BlockSum
 from hw.delay import register
 from hw.pe import PE, TOKEN
 from hw.row_edge import RowEdge
 from hw.tech.add_signed import AddSigned
 from shiftforge import timing
 from shiftforge.config import HARDWARE_FORMATS, Config, from_dict
-from shiftforge.counter import states
 from shiftforge.formats import WEIGHT_BITS, Format, format_named
 from sim.proofs.miter import Claims, Mutant, Pipeline, Proof, Script
 
 MAX_KS = (1, 3, 1024, 65536)
+ROWS = (1, 2, 8, 20, 256)
 
 
 def config_for(
@@ -25,11 +25,12 @@ def config_for(
     output: str | None = None,
     stream_bits: int = 64,
     *,
+    rows: int = 2,
     mask: bool = False,
     residual: bool = False,
 ) -> Config:
-    """A 2x2 array of that kind; its size is nothing that these units see."""
-    array: dict[str, object] = {"rows": 2, "cols": 2, "activation": activation, "output": output or activation}
+    """An array of that kind with two columns, whose number is nothing that these units see."""
+    array: dict[str, object] = {"rows": rows, "cols": 2, "activation": activation, "output": output or activation}
     array |= {"weight_bits": weight_bits, "max_k": max_k, "mask": mask, "residual": residual}
     return from_dict({"array": array, "interface": {"stream_bits": stream_bits}})
 
@@ -84,8 +85,8 @@ def product_of(m: Module, x: Value, w: Value, exponent_bits: int, width: int) ->
 
 
 def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
-    """`PE` as a state machine: low bits and carries are those of the running sum of exact products, each with its offset, whatever
-    comes when; the capture is the reading of it, with the flags of just this dot product. A masked product is none."""
+    """`PE` as a state machine: the accumulator is the running sum of exact products, one less for each negative weight, whatever
+    comes when; the capture is the reading of it, with the flags of just this block. A masked product is none."""
     config = config_for(name, weight_bits, mask=mask)
     m = Module()
     unit = PE(config)
@@ -94,10 +95,10 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     ports: list[Signal] = []
     for port in ("x", "token", "w") + (("special",) if config.activation.flag_bits else ()):
         target = Value.cast(getattr(unit, port))
-        source = Signal(len(target), name=f"in_{port}")
+        source = Signal(config.weights.element_bits if port == "w" else len(target), name=f"in_{port}")
         ports.append(source)
-        m.d.comb += target.eq(source)
-    x, token, w = (Value.cast(getattr(unit, port)) for port in ("x", "token", "w"))
+        m.d.comb += target.eq(unit.wires(source) if port == "w" else source)
+    x, token, w = ports[:3]
     product_width = config.product_bits + 1  # x may be -2**(n - 1), which a row edge never gives for a float
     stages = timing.pe(config) - 2  # registers before the accumulator
 
@@ -109,62 +110,28 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     exact = product_of(m, x.as_signed(), w, config.weights.exponent_bits, product_width)
     product = late(exact, stages, "product")
     tokens = [token]
-    for i in range(stages + 2):
-        # Out of a reset no token is the last one; those that reach the counters do not reset.
-        init = {stages: TOKEN.const({"more": 1}), stages + 1: TOKEN.const({"first": 1, "more": 1})}.get(i)
-        reset = Signal(
-            3, name=f"spec_token_{i}", init=0 if init is None else init.as_value().value, reset_less=i > stages
-        )
+    for i in range(stages + 1):
+        # Out of a reset nothing is read.
+        init = TOKEN.const({"hold": 1}).as_value().value if i == stages else 0
+        reset = Signal(3, name=f"spec_token_{i}", init=init)
         m.d.sync += reset.eq(tokens[-1])
         tokens.append(reset)
-    now, added, carried = tokens[stages : stages + 3]
+    now, added = tokens[stages : stages + 2]
     sign, masked = w[weight_bits - 1], w[weight_bits:].any() if mask else Const(0, 1)
-    enable = Signal(name="spec_enable")
+    enable, negative = Signal(name="spec_enable"), late(sign, stages, "sign")
     m.d.comb += enable.eq(now[0] & ~late(masked, stages, "masked"))
-    spec_product = Signal()
-    m.d.sync += spec_product.eq(enable)
 
-    # The running sum of products and offsets, in full: each carry out of its low bits is one step of both counters.
-    low, offset = config.low_bits, 1 << (config.product_bits - 1)
-    spec_low = Signal(low)
-    total = Signal(low + 1)
-    m.d.comb += total.eq(spec_low + (product + offset).as_unsigned()[: config.product_bits + 1])
+    bits = config.block_bits
+    spec_acc = Signal(bits)
     with m.If(enable):
-        m.d.sync += spec_low.eq(total)
-    spec_over = Signal()
-    m.d.sync += spec_over.eq(enable & total[low])
-    spec_carry = register(m, spec_over, "spec_carry")
-    spec_early = Signal(reset_less=True)
-    with m.If(carried[1]):
-        m.d.sync += spec_early.eq(spec_carry)
-    equal = [("acc", "spec_low"), ("carry", "spec_carry"), ("early", "spec_early")]
-    readings = []
-    for i, bits in enumerate(config.carries.lengths):
-        order = states(bits)
-        count, following = Signal(bits, name=f"spec_count_{i}", reset_less=True), Signal(bits, name=f"following_{i}")
-        with m.Switch(count):
-            for state, after in zip(order, [*order[1:], order[0]], strict=True):
-                with m.Case(state):
-                    m.d.comb += following.eq(after)
-            with m.Default():
-                m.d.comb += following.eq((1 << bits) - 1)  # the state without exit
-        with m.If(carried[1]):
-            m.d.sync += count.eq(0)
-        with m.Elif(spec_carry):
-            m.d.sync += count.eq(following)
-        equal.append((f"count_{i}", f"spec_count_{i}"))
-        readings.append(count)
-
-    counted_more = register(m, carried[2], "spec_counted_more")
-    low_idle = register(m, added[2], "spec_low_idle")
-    spec_reading = register(m, spec_low, "spec_reading")
-    claims.claim(unit.capture.low == Mux(low_idle, 0, spec_reading))
-    counts_idle = register(m, counted_more, "spec_counts_idle")
-    claims.claim(unit.capture.early == (late(spec_early, 1, "early_reading") & ~counts_idle))
-    for i, count in enumerate(readings):
-        claims.claim(unit.capture[f"count_{i}"] == Mux(counts_idle, 0, late(count, 1, f"count_reading_{i}")))
-    tally = Signal(2, name="spec_tally")
-    m.d.sync += tally.eq(Cat(spec_product, added[0] & ~added[2]))
+        m.d.sync += spec_acc.eq(spec_acc + product - negative)
+    spec_negated = Signal()
+    m.d.sync += spec_negated.eq(enable & negative)
+    equal = [("acc", "spec_acc"), ("negated", "spec_negated")]
+    idle = register(m, added[1], "spec_idle")
+    claims.claim(unit.capture.reading == Mux(idle, 0, late(spec_acc, 1, "reading")))
+    tally = Signal(3, name="spec_tally")
+    m.d.sync += tally.eq(Cat(spec_negated, added[0] & ~added[1], added[2]))
     claims.claim(Value.cast(unit.tally) == tally)
     claims.claim(Value.cast(unit.token_out) == tokens[1])
     for port in ("x", "w") + (("special",) if config.activation.flag_bits else ()):
@@ -175,7 +142,7 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     negate = Signal(name="spec_negate", init=1, reset_less=True)
     m.d.sync += negate.eq(sign)
     sign_of = negate
-    equal += [("negate", "spec_negate"), ("counted_more", "spec_counted_more")]
+    equal.append(("negate", "spec_negate"))
     peeked: list[tuple[str, str]] = []
     select = Signal(name="spec_select", init=1, reset_less=True)
     m.d.sync += select.eq(w[config.weights.exponent_bits - 1])
@@ -187,13 +154,12 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
         m.d.sync += [sign_of.eq(negate), select_2.eq(select)]
         equal += [("negate_2", "spec_negate_2"), ("select_2", "spec_select_2")]
     if isinstance(unit.adder, AddSigned):
-        # The precondition of the adder: where the module adds a one to nothing, c or d is one.
-        looks = {port: Signal(low, name=f"in_{port}") for port in ("c", "d", "negative")}
+        # The precondition of the adder: where `negative` is one, so is c or d.
+        looks = {port: Signal(bits, name=f"in_{port}") for port in ("c", "d", "negative")}
         for port, look in looks.items():
             ports.append(look)
             peeked.append((look.name, f"adder_{port}"))
-        signs = looks["negative"] ^ (1 << unit.adder.flip)
-        claims.claim((signs & ~(looks["c"] | looks["d"])) == 0)
+        claims.claim((looks["negative"] & ~(looks["c"] | looks["d"])) == 0)
     # one's complement of the shifted activation, before its upper shift
     link = Signal(signed(config.product_bits), name="spec_addend")
     m.d.comb += link.eq(product - sign_of)
@@ -205,11 +171,11 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
         marks = special[0] if flag_bits == 1 else Cat(special[0], special[1] & ~negative, special[1] & negative)
         spec_now = late(Mux(masked, 0, marks), stages, "now")
         spec_flags = Signal(flag_bits, reset_less=True)
-        with m.If(now[0] & now[1]):
-            m.d.sync += spec_flags.eq(spec_now)
+        with m.If(~added[1]):  # a block has just been read: a new one begins
+            m.d.sync += spec_flags.eq(Mux(now[0], spec_now, 0))
         with m.Elif(now[0]):
             m.d.sync += spec_flags.eq(spec_flags | spec_now)
-        claims.claim(Value.cast(unit.capture.flags) == Mux(low_idle, 0, late(spec_flags, 1, "flags_reading")))
+        claims.claim(Value.cast(unit.capture.flags) == Mux(idle, 0, late(spec_flags, 1, "flags_reading")))
         equal += [("flags", "spec_flags")]
     bad = claims.close()
     text = rtlil.convert(m, name="top", ports=[*ports, link, bad], emit_src=False)
@@ -218,51 +184,40 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
 
 
 class _InStep(wiring.Component):
-    """`Assemble` with all inputs in one cycle."""
+    """`BlockSum` with all inputs in one cycle."""
 
     def __init__(self, config: Config) -> None:
-        self.inner = Assemble(config)
+        self.inner = BlockSum(config)
         super().__init__(dict(self.inner.signature.members.items()))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.inner = self.inner
-        for name, member in self.signature.members.items():
-            mine, its = getattr(self, name), getattr(self.inner, name)
-            late = name in ("early", "summand_0", "summand_1")
-            if member.flow == wiring.Out:
-                m.d.comb += mine.eq(its)
-            else:
-                m.d.comb += its.eq(register(m, mine, f"{name}_late") if late else mine)
+        m.d.comb += [
+            self.inner.reading.eq(self.reading),
+            self.inner.previous.eq(self.previous),
+            self.inner.negatives.eq(register(m, self.negatives, "negatives_late")),
+            self.sum.eq(self.inner.sum),
+        ]
         return m
 
 
-def assemble_script(name: str, weight_bits: int) -> Script:
-    """`Assemble`: low bits and carries of `previous` + `added` give `added` less the offsets, for every number of products."""
+def block_sum_script(name: str, weight_bits: int) -> Script:
+    """`BlockSum`: readings `added` apart give `added` and the number of negatives, for whatever the accumulator can tell apart."""
     config = config_for(name, weight_bits)
-    low, modulus = config.low_bits, config.carries.modulus
-    p = Pipeline(lambda: _InStep(config), Assemble.LATENCY)
-    width = low + modulus.bit_length() + 1
-    added, rest = (
-        p.after(p.free(label, bits), Assemble.LATENCY) for label, bits in (("added", width), ("rest", width))
-    )
-    inputs, early = p.inputs, p.inputs["early"]
-    end = Signal(width + 1)
-    p.m.d.comb += end.eq(inputs["previous"] + added)
-    p.assume(inputs["products"] <= config.max_k)
-    p.assume(inputs["low"] == end[:low])
-    p.assume(rest + early == end[low:])
-    p.assume(rest < modulus)
-    summands = inputs["summand_0"] + inputs["summand_1"]
-    p.assume((inputs["summand_0"] < modulus) & (inputs["summand_1"] < modulus))
-    p.assume((summands == rest) | (summands == rest + modulus))
-    exact = added - (inputs["products"] << (config.product_bits - 1))
-    p.claim(p.outputs["sum"] == exact[: config.accumulator_bits])
+    bits = config.block_bits
+    p = Pipeline(lambda: _InStep(config), BlockSum.LATENCY)
+    added = p.after(p.free("added", bits), BlockSum.LATENCY).as_signed()
+    inputs = p.inputs
+    p.assume(inputs["negatives"] <= config.rows)
+    p.assume(inputs["reading"] == (inputs["previous"] + added)[:bits])
+    p.claim(p.outputs["sum"] == added + inputs["negatives"])
     return p.script()
 
 
 def wrap_script(name: str, weight_bits: int) -> Script:
-    """No sum wraps: the bound of one product, from the code on, and one step of the induction over the number of products."""
+    """No sum wraps, neither a block's nor a dot product's: the bound of one product, from the code on, and one step each of the
+    induction over the number of products."""
     m = Module()
     claims = Claims(m)
     ports: list[Signal] = []
@@ -302,6 +257,16 @@ def wrap_script(name: str, weight_bits: int) -> Script:
         after = before + product
         claims.claim((after <= bound + largest) & (after >= -bound - largest), when=inside)
         claims.claim((after < (1 << (bits - 1))) & (after >= -(1 << (bits - 1))), when=inside)
+    # A block's products as the PE adds them: one less where the weight is negative.
+    addend = product - w[weight_bits - 1]
+    half = 1 << (fmt.fixed_bits - 1 + (1 << (weight_bits - 1)) - 1)
+    for rows in ROWS:
+        bits = config_for(name, weight_bits, rows=rows).block_bits
+        k, before = free(f"k_of_{rows}", 9), free(f"block_{rows}", bits + 2).as_signed()
+        inside = (before >= -(k * half)) & (before <= k * (half - 1)) & (k < rows)
+        after = before + addend
+        claims.claim((after >= -((k + 1) * half)) & (after <= (k + 1) * (half - 1)), when=inside)
+        claims.claim((after < (1 << (bits - 1))) & (after >= -(1 << (bits - 1))), when=inside)
     bad = claims.close()
     text = rtlil.convert(m, name="top", ports=[*ports, bad], emit_src=False)
     return Script(text, latency=0)
@@ -318,50 +283,41 @@ _EDGE_MUTANTS = {
 _PE = "hw/pe.py"
 _PE_MUTANTS = (
     Mutant(_PE, "self.w[code.exponent_bits], self.w[: code.exponent_bits]", "self.w[0], self.w[: code.exponent_bits]"),
-    Mutant(
-        _PE,
-        "with m.If(carried.first):\n                m.d.sync += count",
-        "with m.If(added.first):\n                m.d.sync += count",
-    ),
-    Mutant(_PE, "for tap in TAPS[bits]).xor()", "for tap in (1, bits)).xor()"),
     Mutant(_PE, 'self.w_out.eq(register(m, self.w, "w_held"))', "self.w_out.eq(self.w)"),
+    Mutant(_PE, 'unless(m, added.hold, acc, "capture_reading")', 'unless(m, token.hold, acc, "capture_reading")'),
+    Mutant(_PE, "negated.eq(enable & negative)", "negated.eq(token.valid)"),
+    Mutant(_PE, "self.tally.read.eq(added.valid & ~added.hold)", "self.tally.read.eq(~added.hold)"),
 )
 _PE_SELECT = (
-    Mutant(_PE, "carry=negate,", "carry=Const(0, 1),"),
-    Mutant(
-        _PE,
-        "Cat(addend, addend[-1].replicate(distance - 1), top, nothing)",
-        "Cat(addend, top.replicate(distance), nothing)",
-    ),
+    Mutant(_PE, "c=_extended(addend, bits)", "c=_extended(Cat(addend, 0), bits)"),
+    Mutant(_PE, "Cat(negate.replicate(distance), addend)", "Cat(Const(0, distance), addend)"),
 )
 _PE_SIGNED = (
-    Mutant(_PE, "carry=negates[0]", "carry=Const(0, 1)"),
     Mutant(_PE, "raised.eq(ones)", "raised.eq(0)"),
-    Mutant(_PE, "c=Cat(direct, direct[-1], nothing)", "c=Cat(direct, 1, nothing)"),
+    Mutant(_PE, "with m.If(self.w[-1])", "with m.If(self.w[0])"),
+    Mutant(_PE, "c=_extended(direct, bits)", "c=_extended(Cat(direct, 1), bits)"),
     # the same sum in plain Verilog, but not in carry cells: only the precondition tells
-    Mutant(_PE, "d=Cat(1, raised, nothing)", "d=Cat(direct[0], raised, nothing)"),
+    Mutant(_PE, "d=_extended(Cat(1, raised), bits)", "d=_extended(Cat(direct[0], raised), bits)"),
 )
 _COLUMN = "hw/column.py"
-_ASSEMBLE_MUTANTS = (
-    Mutant(
-        _COLUMN, "Mux(less[-1], counted, less[: len(counted)]) + early", "Mux(less[-1], counted, less[: len(counted)])"
-    ),
-    Mutant(_COLUMN, "Mux(less[-1], counted, less", "Mux(0, counted, less"),
-    Mutant(_COLUMN, "(change >> offset) - products", "(change >> offset) + products"),
-    Mutant(
-        _COLUMN,
-        "Cat(Const(0, config.low_bits - offset), carries)",
-        "Cat(Const(0, config.low_bits - offset + 1), carries)",
-    ),
+_BLOCK_SUM_MUTANTS = (
+    Mutant(_COLUMN, "(self.reading - self.previous)", "(self.reading)"),
+    Mutant(_COLUMN, "[: self.config.block_bits].as_signed()", "[: self.config.block_bits]"),
+    Mutant(_COLUMN, "change + self.negatives", "change"),
 )
-_PE_FLAGS = Mutant(_PE, "Mux(token.first, 0, flags.as_value())", "flags.as_value()")
+_PE_FLAGS = (
+    Mutant(_PE, "flags.as_value() & added.hold.replicate(len(now))", "flags.as_value()"),
+    Mutant(_PE, "now & token.valid.replicate(len(now))", "now"),
+)
 _PE_MASK = (
     Mutant(_PE, "token.valid & ~masked", "token.valid"),
-    Mutant(_PE, "self.tally.last.eq(added.valid", "self.tally.last.eq(product"),
+    Mutant(_PE, "negated.eq(enable & negative)", "negated.eq(token.valid & negative)"),
 )
 _PE_MASK_FLAGS = Mutant(_PE, "self.special.nan & ~self.w[code.bits]", "self.special.nan")
-_WRAP_MUTANT = Mutant(
-    "shiftforge/config.py", "(largest * self.max_k).bit_length() + 1", "(largest * self.max_k).bit_length()"
+_CONFIG = "shiftforge/config.py"
+_WRAP_MUTANTS = (
+    Mutant(_CONFIG, "(largest * self.max_k).bit_length() + 1", "(largest * self.max_k).bit_length()"),
+    Mutant(_CONFIG, "(self.rows - 1).bit_length()", "(self.rows // 2).bit_length()"),
 )
 
 
@@ -387,19 +343,19 @@ def element_proofs() -> list[Proof]:
         for bits in WEIGHT_BITS:
             fast = name in ("int8", "fp16") and bits == 3
             fast_pe = fast or (name == "int8" and bits == 2)
-            mutants = (*_PE_MUTANTS, *(_PE_SIGNED if bits == 2 else _PE_SELECT), *((_PE_FLAGS,) if flag_bits else ()))
+            mutants = (*_PE_MUTANTS, *(_PE_SIGNED if bits == 2 else _PE_SELECT), *(_PE_FLAGS if flag_bits else ()))
             found += [
                 Proof(
-                    f"assemble {name} w{bits}",
-                    lambda name=name, bits=bits: assemble_script(name, bits),
-                    _ASSEMBLE_MUTANTS,
+                    f"block sum {name} w{bits}",
+                    lambda name=name, bits=bits: block_sum_script(name, bits),
+                    _BLOCK_SUM_MUTANTS,
                     fast=fast,
                 ),
                 Proof(f"PE {name} w{bits}", lambda name=name, bits=bits: pe_script(name, bits), mutants, fast=fast_pe),
                 Proof(
                     f"no wrap {name} w{bits}",
                     lambda name=name, bits=bits: wrap_script(name, bits),
-                    (_WRAP_MUTANT,),
+                    _WRAP_MUTANTS,
                     fast=fast,
                 ),
             ]

@@ -29,11 +29,11 @@ def _beside(cells: Callable[[], wiring.Component], plain: wiring.Component) -> t
     return p, {name: Value.cast(value) for name, value in (p.inputs | p.outputs).items()}
 
 
-def add_select_script(width: int) -> Script:
+def add_select_script(width: int, carries: int) -> Script:
     """`Ecp5AddSelect` against `AddSelect` and against a sum written once more."""
-    p, port = _beside(lambda: Ecp5AddSelect(width), AddSelect(width))
+    p, port = _beside(lambda: Ecp5AddSelect(width, carries), AddSelect(width, carries))
     summand = Cat(Mux(port["select"][i], port["d"][i], port["c"][i]) for i in range(width))
-    p.claim(port["sum"] == (port["a"] + summand + port["carry"])[:width])
+    p.claim(port["sum"] == (port["a"] + summand + (port["carry"] if carries else 0))[:width])
     return p.script(library=ECP5_CELLS)
 
 
@@ -47,13 +47,11 @@ def add_merge_script(width: int) -> Script:
 
 def add_signed_script(width: int) -> Script:
     """`Ecp5AddSigned` against `AddSigned` and against a sum written once more, wherever the precondition holds."""
-    flip = width // 2
-    p, port = _beside(lambda: Ecp5AddSigned(width, flip), AddSigned(width, flip))
+    p, port = _beside(lambda: Ecp5AddSigned(width), AddSigned(width))
     both, either, negative = port["c"] & port["d"], port["c"] | port["d"], port["negative"]
-    signs = Value.cast(Cat(~negative[i] if i == flip else negative[i] for i in range(width)))
-    p.assume((signs & ~either) == 0)
-    summand = Cat(Mux(sign, ~bit, bit) for sign, bit in zip(signs, both, strict=True))
-    p.claim(port["sum"] == (port["a"] + summand + port["carry"])[:width])
+    p.assume((negative & ~either) == 0)
+    summand = Cat(Mux(sign, ~bit, bit) for sign, bit in zip(negative, both, strict=True))
+    p.claim(port["sum"] == (port["a"] + summand)[:width])
     return p.script(library=ECP5_CELLS)
 
 
@@ -67,25 +65,25 @@ def choose_script(width: int) -> Script:
 
 def tech_proofs() -> list[Proof]:
     """Odd and even widths, from one bit on."""
-    select = (
-        Mutant(_FILE, "i >> 3 if i & 2 else i >> 2", "i >> 2 if i & 2 else i >> 3"),
-        Mutant("hw/tech/add_select.py", "self.a + addend + self.carry", "self.a + addend"),
+    select = (Mutant(_FILE, "i >> 3 if i & 2 else i >> 2", "i >> 2 if i & 2 else i >> 3"),)
+    carries = (
+        Mutant("hw/tech/add_select.py", "total + self.carry if self.carries", "total if self.carries"),
+        Mutant(_FILE, "i & 1 if i < 8 else 0", "i & 1"),
     )
     merge = (
         Mutant(_FILE, "(i | i >> 1) & 1 ^ (i >> 2 | i >> 3) & 1", "i & 1 ^ (i >> 2 | i >> 3) & 1"),
         Mutant(_FILE, "(i >> 2 | i >> 3) & 1 for", "(i >> 2 ^ i >> 3) & 1 for"),
         Mutant("hw/tech/add_merge.py", "(self.c | self.d) + self.carry", "(self.c | self.d)"),
+        Mutant(_FILE, "i & 1 if i < 8 else 0", "i & 1"),
     )
     signed = (
-        Mutant(_FILE, "i & 1 ^ (~(i >> 1 ^ (i >> 2 & i >> 3))", "i & 1 ^ (~(i >> 1 ^ (i >> 2 | i >> 3))"),
-        Mutant("hw/tech/add_signed.py", "self.negative ^ flips) + self.carry", "self.negative ^ flips)"),
-        Mutant("hw/tech/add_signed.py", "self.negative ^ flips", "self.negative"),
+        Mutant(_FILE, "((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3", "((i >> 1 ^ (i >> 2 | i >> 3)) & 1 if i > 3"),
+        Mutant("hw/tech/add_signed.py", "(self.c & self.d) ^ self.negative", "self.c & self.d"),
     )
-    shared = (Mutant(_FILE, "i & 1 if i < 8 else 0", "i & 1"),)
-    # of more than one bit, which is one cell
+    # of more than one bit, which is one cell; of more than two without a carry in
     chain = (Mutant(_FILE, "carry = out\n", "carry = low\n"),)
     signed_chain = (
-        Mutant(_FILE, "((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3", "((i >> 1 ^ (i >> 2 | i >> 3)) & 1 if i > 3"),
+        *chain,
         Mutant(_FILE, "((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3", "((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > -1"),
     )
     choose = (
@@ -97,14 +95,15 @@ def tech_proofs() -> list[Proof]:
         Proof(
             f"{name} w{width}",
             lambda width=width, script=script: script(width),
-            (*mutants, *(wider if width > 1 else ())),
+            (*mutants, *(wider if width > wide else ())),
             fast=width in (1, 24),
         )
-        for name, script, mutants, wider in (
-            ("add and select", add_select_script, (*select, *shared), chain),
-            ("add and merge", add_merge_script, (*merge, *shared), chain),
-            ("add signed", add_signed_script, (*signed, *shared), (*chain, *signed_chain)),
-            ("choose", choose_script, choose, ()),
+        for name, script, mutants, wider, wide in (
+            ("add and select", lambda width: add_select_script(width, 1), (*select, *carries), chain, 1),
+            ("add and select, no carry", lambda width: add_select_script(width, 0), select, chain, 2),
+            ("add and merge", add_merge_script, merge, chain, 1),
+            ("add signed", add_signed_script, signed, signed_chain, 2),
+            ("choose", choose_script, choose, (), 0),
         )
         for width in WIDTHS
     ]

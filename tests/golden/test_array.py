@@ -11,9 +11,10 @@ from golden.pe import (
     FLAG_POS_INF,
     PE,
     TALLY_LAST,
-    TALLY_PRODUCT,
-    TOKEN_FIRST,
-    TOKEN_MORE,
+    TALLY_NEGATIVE,
+    TALLY_READ,
+    TOKEN_HOLD,
+    TOKEN_LAST,
     TOKEN_VALID,
     PEInput,
 )
@@ -43,7 +44,8 @@ def config(rows: int, cols: int, activation: str = "fp16", weight_bits: int = 3,
 
 def random_tiles(cfg: Config, rng: np.random.Generator, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Tiles of random K, the shortest and the longest among them, with any codes, specials included."""
-    depths = [cfg.rows, cfg.rows, cfg.max_k, *rng.integers(cfg.rows, cfg.max_k, count - 3)]
+    words = [1, 1, cfg.max_k_words, *rng.integers(1, cfg.max_k_words + 1, count - 3)]
+    depths = [int(n) * cfg.rows for n in words]
     return [
         (
             rng.integers(0, 1 << cfg.activation.bits, (cfg.rows, k)).astype(np.uint32),
@@ -89,7 +91,7 @@ def test_sums_and_cycles(shape: tuple[int, int], name: str, weight_bits: int) ->
     bubbles = rng.random(60) < rng.choice([0.0, 0.3])
     given = array.schedule(tiles, bubbles)
     columns = array.readings(array.trace(given))
-    ends = np.flatnonzero(given.token[:, 0] & TOKEN_MORE == 0)
+    ends = np.flatnonzero(given.token[:, 0] & TOKEN_LAST)
     assert len(ends) == len(tiles)
     for c, readings in enumerate(columns):
         assert [(r.tile, r.row) for r in readings] == [(t, r) for t in range(len(tiles)) for r in range(cfg.rows)]
@@ -107,24 +109,28 @@ def test_sums_and_cycles(shape: tuple[int, int], name: str, weight_bits: int) ->
 
 
 def test_one_pe_by_hand() -> None:
-    """3 * 4, -(5 * 2), a bubble, then a new dot product of -1 * 1: the registers edge by edge."""
-    pe = PE(config(1, 1, "int8"))
-    first, last, only = TOKEN_VALID | TOKEN_FIRST | TOKEN_MORE, TOKEN_VALID, TOKEN_VALID | TOKEN_FIRST
-    idle = (0, TOKEN_MORE, 0)
-    inputs = [(3, first, 0b010), (5, last, 0b101), (77, TOKEN_MORE, 0b111), (-1, only, 0b000), *[idle] * 5]
-    acc, lows, counts = [], [], []
-    for x, token, w in inputs:
+    """Rows of two: 3 * 4, -(5 * 2), a bubble, then a block of -1 * 1 and -(7 * 8), a tile's last: the registers edge by edge."""
+    pe = PE(config(2, 1, "int8"))
+    inside, ends, last = TOKEN_VALID | TOKEN_HOLD, TOKEN_VALID, TOKEN_VALID | TOKEN_LAST
+    idle = (0, TOKEN_HOLD, 0)
+    inputs = [(3, inside, 0b010), (5, ends, 0b101), (77, TOKEN_HOLD, 0b111), (-1, inside, 0b000), (7, last, 0b111)]
+    acc, captures = [], []
+    for x, token, w in [*inputs, *[idle] * 4]:
         given = PEInput(np.array(x), np.array(0, np.uint8), np.array(token, np.uint8), np.array(w, np.uint8))
         state = pe.step(given)
         assert (int(state.x_out), int(state.token_out), int(state.w_out)) == (x, token, w)
         acc.append(int(state.acc))
-        lows.append((int(state.tally), int(state.capture_low)))
-        counts.append((int(state.capture_early), int(state.capture_count_0), int(state.capture_count_1)))
-    # Products have 11 bits and come 1024 too large; the second makes 1036 + 1014 = 2050, the third 2 + 1023 and no carry.
-    assert acc == [0, 1036, 2, 2, 1025, 1025, 1025, 1025, 1025]
-    assert [tally for tally, _ in lows[3:6]] == [TALLY_PRODUCT | TALLY_LAST, 0, TALLY_PRODUCT | TALLY_LAST]
-    assert [low for _, low in lows[3:]] == [2, 0, 1025, 0, 0, 0]
-    assert counts[5:] == [(0, 1, 1), (0, 0, 0), (0, 0, 0), (0, 0, 0)]
+        captures.append((int(state.tally), int(state.capture_reading)))
+    # Products have 11 bits, blocks of two 12; a negative one comes 1 too small: 12, 12 - 11, 1 - 1, 0 - 57.
+    assert acc == [0, 12, 1, 1, 0, 4039, 4039, 4039, 4039]
+    assert captures[3:] == [
+        (TALLY_NEGATIVE | TALLY_READ, 1),
+        (0, 0),
+        (0, 0),
+        (TALLY_NEGATIVE | TALLY_READ | TALLY_LAST, 4039),
+        (0, 0),
+        (0, 0),
+    ]
 
 
 def test_the_accumulator_wraps_without_harm() -> None:
@@ -139,8 +145,8 @@ def test_the_accumulator_wraps_without_harm() -> None:
 
 def test_wrong_shapes_are_named() -> None:
     array = Array(config(2, 3))
-    with pytest.raises(InputError, match="K of a tile must be at least rows = 2, not 1"):
-        array.schedule([(np.zeros((2, 1), np.uint32), np.zeros((1, 3), np.uint8))])
+    with pytest.raises(InputError, match="K of a tile must be a multiple of rows = 2, not 3"):
+        array.schedule([(np.zeros((2, 3), np.uint32), np.zeros((3, 3), np.uint8))])
     none = np.zeros((5, 2), np.uint8)
     with pytest.raises(InputError, match=r"w of the array must be of shape \(5, 3\), not \(5, 2\)"):
         array.trace(ArrayInput(none.astype(np.int64), none, none, none))

@@ -136,7 +136,7 @@ def test_the_cycle_true_array(name, bits):
             random_codes(config.activation, (2, k), rng).astype(np.uint32),
             masked_codes(bits, (k, 3), rng),
         )
-        for k in (2, 24, 7, 2)
+        for k in (2, 24, 8, 2)
     ]
     model = Array(config)
     columns = model.readings(model.trace(model.schedule(tiles, rng.random(40) < 0.2)))

@@ -27,6 +27,7 @@ BANKED_BF16 = a_config(1, 1, "bf16", accumulator="banked")
 BANKED_MASK = a_config(1, 1, "fp8_e5m2", mask=True, accumulator="banked")
 EIGHT_ROWS = a_config(8, 13)
 WIDE_STEPS = a_config(9, 15, output="fp32")
+TWO_BITS_ARRAY = a_config(2, 3, weight_bits=2)
 MASKED = a_config(1, 1, "fp16", mask=True)
 MASKED_ARRAY = a_config(2, 3, mask=True)
 
@@ -46,37 +47,33 @@ class Fault:
 
 
 FAULTS = (
-    # PE: carry, sign, exponent, top bits, carries counted, flags, capture
-    Fault("pe.py", "pe", "carry=negate,", "carry=Const(0, 1),"),
+    # PE: sign, exponent, what the shift fills with, flags, capture, tally
     Fault("pe.py", "pe", "lower ^ sign.replicate(len(lower))", "lower"),
     Fault("pe.py", "pe", "exponent = self.w[code.exponent_bits], self.w[: code.exponent_bits]", "exponent = self.w[code.exponent_bits], self.w[1 : code.exponent_bits + 1]"),
-    Fault("pe.py", "pe", "d=Cat(negate.replicate(distance), addend[:-1]", "d=Cat(Const(0, distance), addend[:-1]"),
+    Fault("pe.py", "pe", "Cat(negate.replicate(distance), addend)", "Cat(Const(0, distance), addend)"),
+    Fault("pe.py", "pe", "c=_extended(addend, bits)", "c=_extended(Cat(addend, 0), bits)"),
     Fault("pe.py", "pe", "addend = register(m, _shifted(addend, negate, shift, 2), \"addend_2\")", "addend = register(m, _shifted(addend, Const(0, 1), shift, 2), \"addend_2\")"),
-    Fault("pe.py", "pe", "carries = old_top & ~acc[-1]", "carries = ~old_top & acc[-1]", E4M3),
-    Fault("pe.py", "pe", "Mux(acc[-1], old_top & added_top, old_top | added_top)", "old_top & added_top", ONE_ROW),
-    Fault("pe.py", "pe", "register(m, product & carries, \"carry\")", "register(m, carries, \"carry\")", ONE_ROW),
-    Fault("pe.py", "pe", "for tap in TAPS[bits]).xor()", "for tap in TAPS[bits][:1]).xor()"),
-    Fault("pe.py", "pe", "with m.Elif(carry):", "with m.Else():"),
-    Fault("pe.py", "pe", "m.d.sync += early.eq(carry)", "m.d.sync += early.eq(0)"),
-    Fault("pe.py", "pe", "Mux(token.first, 0, flags.as_value())", "flags.as_value()"),
+    Fault("pe.py", "pe", "negated.eq(enable & negative)", "negated.eq(negative)", ONE_ROW),
+    Fault("pe.py", "pe", "flags.as_value() & added.hold.replicate(len(now))", "flags.as_value()"),
+    Fault("pe.py", "pe", "now & token.valid.replicate(len(now))", "now"),
     Fault("pe.py", "pe", "negative = self.special.negative ^ sign", "negative = self.special.negative"),
-    Fault("pe.py", "pe", "self.tally.last.eq(added.valid & ~added.more)", "self.tally.last.eq(~added.more)"),
+    Fault("pe.py", "pe", "self.tally.read.eq(added.valid & ~added.hold)", "self.tally.read.eq(~added.hold)"),
+    Fault("pe.py", "pe", "self.tally.last.eq(added.last)", "self.tally.last.eq(token.last)"),
     Fault("delay.py", "pe", "gated.eq(0)", "gated.eq(1)"),
-    # PE with 2-bit weights: carry, what a register is that is not in use, the lowest and the top bit
-    Fault("pe.py", "pe", "carry=negates[0]", "carry=Const(0, 1)", TWO_BITS),
+    # PE with 2-bit weights: what a register is that is not in use, the lowest bit, the sign, the wires of a weight
     Fault("pe.py", "pe", "direct.eq(ones - 1)", "direct.eq(ones)", TWO_BITS),
     Fault("pe.py", "pe", "raised.eq(ones)", "raised.eq(0)", TWO_BITS),
-    Fault("pe.py", "pe", "c=Cat(direct, direct[-1], nothing)", "c=Cat(direct, 1, nothing)", TWO_BITS),
-    Fault("pe.py", "pe", "d=Cat(1, raised, nothing)", "d=Cat(0, raised, nothing)", TWO_BITS),
-    Fault("pe.py", "pe", "~((direct[-1] & raised[-1]) ^ negative)", "~(direct[-1] ^ negative)", TWO_BITS),
-    # PE with masks: the accumulator, each flag, the slot's own token
+    Fault("pe.py", "pe", "with m.If(self.w[-1])", "with m.If(self.w[0])", TWO_BITS),
+    Fault("pe.py", "pe", "c=_extended(direct, bits)", "c=_extended(Cat(direct, 1), bits)", TWO_BITS),
+    Fault("pe.py", "pe", "_extended(Cat(1, raised), bits)", "_extended(Cat(0, raised), bits)", TWO_BITS),
+    Fault("pe.py", "array", "Cat(element, ~element[0])", "Cat(element, element[0])", TWO_BITS_ARRAY),
+    # PE with masks: the accumulator, each flag, what is counted
     Fault("pe.py", "pe", "token.valid & ~masked", "token.valid", MASKED),
     Fault("pe.py", "pe", "token.valid & ~masked", "token.valid & ~self.w_out[code.bits - 1]", MASKED_ARRAY),
     Fault("pe.py", "pe", "masked = self.w_out[code.bits] if", "masked = self.w[code.bits] if", MASKED),
     Fault("pe.py", "pe", "self.special.nan & ~self.w[code.bits]", "self.special.nan", MASKED),
     Fault("pe.py", "pe", "self.special.inf & ~self.w[code.bits]", "self.special.inf", MASKED),
-    Fault("pe.py", "pe", "self.tally.product.eq(product)", "self.tally.product.eq(added.valid)", MASKED),
-    Fault("pe.py", "pe", "self.tally.last.eq(added.valid & ~added.more)", "self.tally.last.eq(product & ~added.more)", MASKED),
+    Fault("pe.py", "pe", "negated.eq(enable & negative)", "negated.eq(token.valid & negative)", MASKED),
     # row edge: subnormals, shifts, negation, specials
     Fault("row_edge.py", "row_edge", "parts.exponent - 1", "parts.exponent"),
     Fault("parts.py", "row_edge", "Cat(fraction, normal)", "Cat(fraction, 1)"),
@@ -104,20 +101,25 @@ FAULTS = (
     Fault("array.py", "array", "(c, bits), c, f\"w_skew", "(c, bits), c + 1, f\"w_skew"),
     Fault("array.py", "array", 'grid[r - 1][c]["w_out"]', 'grid[r - 1][c]["w"]'),
     Fault("array.py", "array", "total = total | other", "total = total ^ other if i else other"),
-    # column: readings of the tile before, first tile, halves, rows, products, carries
-    Fault("column.py", "column", "self.low - self.previous", "self.low"),
+    # column: readings before, first block, halves, rows, negatives, blocks of a tile, flags
+    Fault("column.py", "column", "self.reading - self.previous", "self.reading"),
     Fault("column.py", "column", "with m.If(~primed):", "with m.If(0):"),
-    Fault("column.py", "column", "bank.eq(~bank), primed.eq(1)", "primed.eq(1)"),
+    Fault("column.py", "column", "bank.eq(bank ^ ends), primed.eq(1)", "primed.eq(1)"),
+    Fault("column.py", "column", "begun.eq(~ends)", "begun.eq(1)"),
     Fault("column.py", "column", "row.eq(Mux(at_last, 0, row + 1))", "row.eq(row + 1)"),
-    Fault("column.py", "column", "Cat(valid, valid & at_last)", "Cat(valid, at_last)", ONE_ROW),
-    Fault("column.py", "column", "keep.en.eq(valid)", "keep.en.eq(1)"),
+    Fault("column.py", "column", "valid & ends & at_last)", "ends & at_last)", ONE_ROW),
+    Fault("column.py", "column", "valid & ends & at_last)", "valid & at_last)"),
+    Fault("column.py", "column", "Mux(row == 0, self.tally.last, ending)", "self.tally.last"),
+    Fault("column.py", "column", "keep.en.eq(valid)]\n", "keep.en.eq(1)]\n"),
     Fault("column.py", "column", "Mux(self.set, rows, 0) + self.row", "Mux(self.set, 0, rows) + self.row"),
-    Fault("column.py", "column", "counting.eq(Mux(tally.last, 0, following))", "counting.eq(following)"),
-    Fault("column.py", "column", "products.eq(following)", "products.eq(counting)"),
-    Fault("column.py", "column", "(change >> offset) - products", "(change >> offset)"),
-    Fault("column.py", "column", "Mux(less[-1], counted, less[: len(counted)]) + early", "counted + early"),
-    Fault("column.py", "column", "less[: len(counted)]) + early", "less[: len(counted)])"),
-    Fault("column.py", "column", "init=config.carries.table(i)", "init=config.carries.table(i)[::-1]"),
+    Fault("column.py", "column", "counting.eq(Mux(self.tally.read, 0, following))", "counting.eq(following)"),
+    Fault("column.py", "column", "lacking.eq(following)", "lacking.eq(counting)"),
+    Fault("column.py", "column", 'register(m, lacking, "lacking_late")', "lacking"),
+    Fault("column.py", "column", "change + self.negatives", "change"),
+    Fault("column.py", "column", "with m.If(~begun):", "with m.If(0):"),
+    Fault("column.py", "column", 'register(m, begun, "begun_late")', "begun", ONE_ROW),
+    Fault("column.py", "column", "kept.flags.as_value() | flags", "flags"),
+    Fault("column.py", "column", "keep.en.eq(valid),", "keep.en.eq(1),"),
     # banked edge: subnormals, shift, specials, what is no product, one word after the other, drain slots and wipes
     Fault("parts.py", "banked_edge", "Cat(field[0] | ~normal, field[1:])", "field"),
     Fault("parts.py", "banked_edge", "Cat(fraction, normal)", "Cat(fraction, 1)"),
@@ -240,7 +242,7 @@ FAULTS = (
     Fault("patch.py", "engine", "Mux(last, only, count == before_last)", "count == before_last"),
     Fault("patch.py", "engine", "size - 2", "size - 1"),
     Fault("patch.py", "engine", "corner.row_end.eq(layer.output_width == 1)", "corner.row_end.eq(0)"),
-    Fault("patch.py", "engine", "in_rows & (here.column", "(here.column"),
+    Fault("patch.py", "long_engine", "in_rows & (here.column", "(here.column"),
     Fault("patch.py", "engine", "corner.last_row.eq(layer.output_height == 1)", "corner.last_row.eq(0)"),
     Fault("patch.py", "engine", "in_images & (here.row", "(here.row"),
     Fault("patch.py", "engine", "Mux(image_end, layer.image_step, ", "Mux(0, layer.image_step, "),
@@ -256,9 +258,9 @@ FAULTS = (
     Fault("engine.py", "engine", "last_pixels.eq(pixels_left <= 2 * rows)", "last_pixels.eq(pixels_left < 2 * rows)"),
     Fault("engine.py", "engine", "self.weight_address.eq(tile_weights)", "self.weight_address.eq(self.weight_address + 1)"),
     Fault("engine.py", "engine", "tile_weights.eq(self.weight_address + 1)", "tile_weights.eq(layer.weight_address)"),
-    Fault("engine.py", "engine", "~(product & last_phase & last_block)", "~(product & first_phase & last_block)"),
-    Fault("engine.py", "pool_engine", "~(product & last_phase & last_block)", "~(last_phase & last_block)"),
-    Fault("engine.py", "engine", "self.token.first.eq(product & first_phase & (block == 0))", "self.token.first.eq(first_phase)"),
+    Fault("engine.py", "engine", "self.token.hold.eq(~(product & last_phase))", "self.token.hold.eq(~(product & first_phase))"),
+    Fault("engine.py", "pool_engine", "self.token.hold.eq(~(product & last_phase))", "self.token.hold.eq(~last_phase)"),
+    Fault("engine.py", "engine", "self.token.last.eq(product & last_phase & last_block)", "self.token.last.eq(product & last_block)"),
     Fault("engine.py", "engine", "last_tile.eq(tiles_left == 2)", "last_tile.eq(tiles_left == 1)"),
     # walk: groups of the last tile, ragged rows
     Fault("walk.py", "walk", "(layer.n_tail + (lanes - 1))", "(layer.n_tail + lanes)"),

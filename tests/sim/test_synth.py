@@ -168,11 +168,11 @@ def test_equal_names_from_two_folders_stay_apart(tmp_path, work):
 
 def test_a_technology_module_is_replaced_by_carry_cells(tmp_path, work):
     """Two registered operands of 9 bits and a multiplexer: 10 bits of carry chain and no LUT beside it."""
-    path = write_unit(AddSelect(9), "sf_add_select_9", tmp_path)
+    path = write_unit(AddSelect(9, 1), "sf_add_select_9_1", tmp_path)
     (tmp_path / "top.v").write_text("""
 module top(input clk, input [8:0] c, input [8:0] d, input select, input carry, output reg [8:0] s);
   wire [8:0] sum;
-  sf_add_select_9 adder(.a(s), .c(c), .d(d), .select({9{select}}), .carry(carry), .sum(sum));
+  sf_add_select_9_1 adder(.a(s), .c(c), .d(d), .select({9{select}}), .carry(carry), .sum(sum));
   always @(posedge clk) s <= sum;
 endmodule
 """)
@@ -182,22 +182,22 @@ endmodule
 
 
 def test_the_choice_of_registers_that_are_set_and_the_sign_cost_no_lut(tmp_path, work):
-    """What a processing element with 2-bit weights does: 16 registers of x, one of them with an inverter before its set."""
-    path = write_unit(AddSigned(9, 8), "sf_add_signed_9_8", tmp_path)
+    """What a processing element with 2-bit weights does: 16 registers of x, each half with a set of its own."""
+    path = write_unit(AddSigned(10), "sf_add_signed_10", tmp_path)
     (tmp_path / "top.v").write_text("""
-module top(input clk, input [7:0] x, input up, input sign, output reg [8:0] s);
+module top(input clk, input [7:0] x, input up, input down, input sign, output reg [9:0] s);
   reg [7:0] direct = 8'hfe, raised = 8'hff;
   reg negate;
-  wire [8:0] sum;
-  sf_add_signed_9_8 adder(.a(s), .c({direct[7], direct}), .d({raised, 1'b1}), .negative({9{negate}}), .carry(negate), .sum(sum));
+  wire [9:0] sum;
+  sf_add_signed_10 adder(.a(s), .c({{2{direct[7]}}, direct}), .d({raised[7], raised, 1'b1}), .negative({10{negate}}), .sum(sum));
   always @(posedge clk) begin
-    direct <= up ? 8'hfe : x; raised <= up ? x : 8'hff; negate <= sign;
+    direct <= up ? 8'hfe : x; raised <= down ? 8'hff : x; negate <= sign;
     s <= sum;
   end
 endmodule
 """)
     result = synthesize([path, tmp_path / "top.v"], "top", place=False, work_dir=work)
-    assert dict(result.cells) == {"CCU2C": 5, "LUT4": 1, "TRELLIS_FF": 8 + 8 + 1 + 9}
+    assert dict(result.cells) == {"CCU2C": 5, "TRELLIS_FF": 8 + 8 + 1 + 10}
     assert "CCU2C" not in path.read_text(), "what is delivered and simulated is plain Verilog"
 
 
