@@ -245,6 +245,14 @@ UNITS = MappingProxyType(
                 _single("hw.engine", "Engine"),
             ),
             Unit(
+                "long_engine",
+                "one matrix product of more rows than a coordinate of a pixel can count, 3x5",
+                "sim.benches.engine",
+                _config(3, 5, "int8", "int8", 3, 60),
+                _single("hw.engine", "Engine"),
+                parameters={"pixels": (1 << 16) + 8},
+            ),
+            Unit(
                 "pool_engine",
                 "the same with maxima in between, in pages of four",
                 "sim.benches.engine",

@@ -24,5 +24,10 @@ def test_engine_of_other_shapes(config, tmp_path):
     check("engine", tmp_path, config, seed=2)
 
 
+@pytest.mark.slow
+def test_a_matrix_product_of_more_rows_than_a_coordinate_counts(tmp_path):
+    check("long_engine", tmp_path)
+
+
 def test_banked_engine(tmp_path):
     check("banked_engine", tmp_path)
