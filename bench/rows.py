@@ -111,8 +111,10 @@ def baseline_row(baseline: Baseline, *, rows: int, cols: int, max_k: int) -> Row
         config=config,
         array=Part(lambda cells: shell_of_baseline(baseline, config, cells=cells).units, 1),
         pe=Part(lambda cells: with_parts(baseline.make(config, cells)), 1),
-        column=Part(lambda cells: (ReadingColumn(baseline.make(config, cells), rows, exact=baseline.exact),), cols),
-        lane=Part(lambda cells: (Lane(wide),), config.lanes) if baseline.exact else None,
+        column=None
+        if baseline.blocks
+        else Part(lambda cells: (ReadingColumn(baseline.make(config, cells), rows, exact=baseline.exact),), cols),
+        lane=Part(lambda cells: (Lane(wide),), config.lanes) if baseline.exact and not baseline.blocks else None,
         dsp=baseline.dsp,
         min_overlap_k=min_overlap_k(config),
     )

@@ -35,6 +35,8 @@ class Baseline:
         DSP blocks are allowed.
     exact : bool
         False where sums are rounded at each step.
+    blocks : bool
+        A dot product is read after every `rows` products; what adds up the readings is not measured.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Baseline:
     weight_edge: Callable[[Config], Unit] | None = None
     dsp: bool = False
     exact: bool = True
+    blocks: bool = False
 
 
 def _edge(config: Config) -> Unit:
@@ -65,6 +68,14 @@ BASELINES = MappingProxyType(
                 "int8",
                 lambda c, cells: IntegerMultiply(c, 8, cells=cells),
                 RowEdge,
+            ),
+            Baseline(
+                "int8 x int8 tree, blocks",
+                "the same, read after each block of products",
+                "int8",
+                lambda c, cells: IntegerMultiply(c, 8, blocks=True, cells=cells),
+                RowEdge,
+                blocks=True,
             ),
             Baseline(
                 "int8 x int8 *",

@@ -15,10 +15,13 @@ def _sum_bits(largest_product: int, max_k: int) -> int:
 class IntegerMultiply(Element):
     """Two's complement activation times two's complement weight of `weight_bits`, through the tree of `multiply`.
 
-    `star`: the operator ``*`` with a register behind it, which yosys maps to its own array of adders, or to a DSP block.
+    `star`: the operator ``*`` with a register behind it, which yosys maps to its own array of adders, or to a DSP block. `blocks`:
+    it is read after every `rows` products, as the project's own aligned element is, and its accumulator holds no more than those.
     """
 
-    def __init__(self, config: Config, weight_bits: int, *, star: bool = False, cells: bool = False):
+    def __init__(
+        self, config: Config, weight_bits: int, *, star: bool = False, blocks: bool = False, cells: bool = False
+    ):
         x = signed(config.activation.bits)
         self.star = star
         self.name = f"{config.activation.name}_int{weight_bits}_{'star' if star else 'tree'}"
@@ -27,7 +30,7 @@ class IntegerMultiply(Element):
             config,
             x=x,
             w=signed(weight_bits),
-            sum_bits=_sum_bits(largest, config.max_k),
+            sum_bits=_sum_bits(largest, config.rows if blocks else config.max_k),
             latency=2 if star else levels(weight_bits),
             cells=cells,
         )

@@ -46,9 +46,11 @@ class Shell(wiring.Component):
         self._to_array = [name for name in moving if name not in self._from_edge]
         walking = {name: edge[name] for name in self._to_edge} | {name: ports[name] for name in self._to_array}
         self._walking = list(walking)
-        self._code_bits = Shape.cast(
-            (ports if weight_edge is None else weight_edge.signature.members)[self._w].shape
-        ).width
+        self._code_bits = (
+            Shape.cast(array.signature.members["w"].shape).width // config.cols
+            if weight_edge is None
+            else Shape.cast(weight_edge.signature.members["code"].shape).width
+        )
         members: dict[str, wiring.Member] = {"reset": In(1), "w": In(config.cols * self._code_bits)}
         members |= {f"code_{r}": In(edge["code"].shape) for r in range(config.rows)}
         members |= {name: In(Shape.cast(member.shape)) for name, member in walking.items()}

@@ -16,6 +16,8 @@ from sim.runner import build_design
 from tests.bench.baselines import elements
 
 ROWS, COLS, DEPTHS = 3, 2, (3, 21, 5, 9)
+BLOCKS = (ROWS,) * 5
+"""What is read of a baseline whose accumulator holds no more than a block."""
 
 
 def flattened(baseline: Baseline, folder: Path) -> Path:
@@ -32,7 +34,8 @@ def flattened(baseline: Baseline, folder: Path) -> Path:
 
 def simulate(baseline: Baseline, folder: Path) -> None:
     rng = np.random.default_rng(11)
-    element = baseline.make(elements.a_config(baseline), False)
+    element = baseline.make(elements.a_config(baseline, rows=ROWS), False)
+    depths = BLOCKS if baseline.blocks else DEPTHS
     x_late = (
         FloatEdge.latency if baseline.row_edge(elements.a_config(baseline)).__class__ is FloatEdge else timing.ROW_EDGE
     )
@@ -49,9 +52,9 @@ def simulate(baseline: Baseline, folder: Path) -> None:
             [[int(code) for code in rng.integers(1 << x_bits, size=k)] for _ in range(ROWS)],
             [[a_weight() for _ in range(k)] for _ in range(COLS)],
         )
-        for k in DEPTHS
+        for k in depths
     ]
-    length = sum(DEPTHS) + 50
+    length = sum(depths) + 50
     drive = {"token": [0] * length, "w": [0] * length, **{f"code_{r}": [0] * length for r in range(ROWS)}}
     t = 4 + max(x_late, w_late)  # not in the cycles of the reset
     for x, w in tiles:
@@ -73,7 +76,7 @@ def simulate(baseline: Baseline, folder: Path) -> None:
     flag_bits = element.config.activation.flag_bits
     for c in range(COLS):
         captured = [row[c] for row in seen if row[c] & 1]
-        assert len(captured) == ROWS * len(DEPTHS)
+        assert len(captured) == ROWS * len(depths)
         for r in range(ROWS):
             pairs = [
                 [

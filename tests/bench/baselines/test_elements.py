@@ -17,9 +17,12 @@ from tests.bench.baselines import elements
 @pytest.mark.parametrize("name", list(BASELINES))
 def test_sums(name):
     baseline = BASELINES[name]
-    element = baseline.make(elements.a_config(baseline), False)
+    deepest = 21
+    element = baseline.make(elements.a_config(baseline, rows=deepest if baseline.blocks else 1), False)
     rng = np.random.default_rng(7)
-    tiles = elements.random_tiles(baseline, rng, [1, 2, 21, 21, *rng.integers(1, 22, 8)], behind_edge=True)
+    tiles = elements.random_tiles(
+        baseline, rng, [1, 2, deepest, deepest, *rng.integers(1, deepest + 1, 8)], behind_edge=True
+    )
     readings, flags = elements.simulate(element, tiles, rng)
     assert elements.differences(baseline, element, readings) == elements.expected(baseline, element, tiles)
     assert flags == [elements.marks_of(pairs) for pairs in tiles]
