@@ -38,6 +38,20 @@ def test_no_sum_can_wrap_and_no_bit_is_wasted(name: str, bits: int) -> None:
         assert config.product_bits <= width
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 9, 16, 256])
+@pytest.mark.parametrize("bits", WEIGHT_BITS)
+@pytest.mark.parametrize("name", ["int8", "fp8_e4m3", "fp16"])
+def test_an_accumulator_holds_a_block_and_no_bit_more(name: str, bits: int, rows: int) -> None:
+    """`rows` times the largest and the least that fixed point of the activation's width gives, one's complement for a minus."""
+    config = make(activation=name, weight_bits=bits, rows=rows)
+    end = 1 << (FORMATS[name].fixed_bits - 1 + (1 << (bits - 1)) - 1)
+    half = 1 << (config.block_bits - 1)
+    assert -half <= rows * -end
+    assert rows * (end - 1) < half
+    assert rows * -end < -half // 2, "half as much would not do"
+    assert config.adder_copies == min(3, -(-config.block_bits // 8))
+
+
 @pytest.mark.parametrize(
     ("rows", "cols", "lanes", "groups"),
     [(1, 1, 1, 1), (3, 5, 1, 5), (8, 8, 1, 8), (16, 16, 4, 4), (32, 32, 16, 2), (2, 256, 2, 128), (64, 64, 64, 1)],
