@@ -113,7 +113,8 @@ async def every_register_of_every_pe(dut) -> None:
     names = register_names(config)
     dut.reset.value = 0
     drive(len(given.w) - 1)
-    await start_clock(dut)
+    # Until a weight has come down to it, an element knows no complement of an exponent.
+    await start_clock(dut, reset_cycles=rows + cols + 2)
     handles = [
         getattr(getattr(dut, f"pe_{r}_{c}"), name) for name in names for r in range(rows) for c in range(cols)
     ] + [getattr(dut, f"{port}_{c}") for port in ("column", "tally") for c in range(cols)]
