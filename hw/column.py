@@ -161,7 +161,7 @@ class Column(wiring.Component):
         address = Signal(range(max(2 * rows, 2)))
         m.d.comb += address.eq(Mux(bank_2, rows, 0) + row_2)
         m.d.comb += [
-            store.addr.eq(register(m, address, "address")),
+            store.addr.eq(register(m, address, "store_address")),
             store.data.eq(total),
             store.en.eq(marks[1]),
             fetch.addr.eq(Mux(self.set, rows, 0) + self.row),

@@ -80,8 +80,8 @@ def test_a_broken_element_is_named_and_drawn(work, capsys) -> None:
     assert times(waves)[0] == 1000 * window["first_cycle"]
     assert times(waves)[-1] == 1000 * window["end_cycle"] - 500
     # In the cycle before, the buffer is written: row 2 of the first set.
-    written = [value(waves, "column_3", name, place["summed"] - 1) for name in ("marks_6", "beside_6")]
-    assert written == [0b11, 2]
+    written = [value(waves, "column_3", name, place["summed"] - 1) for name in ("marks_3", "store_address")]
+    assert written == [0b111, 2]
 
 
 @pytest.mark.slow
