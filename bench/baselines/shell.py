@@ -63,10 +63,6 @@ class Shell(wiring.Component):
         return ARRAY
 
     @property
-    def _w(self) -> str:
-        return "w" if self.weight_edge is None else "code"
-
-    @property
     def units(self) -> tuple[Unit, ...]:
         """What is instantiated, each to be written once, and the shell itself at the end."""
         edges = (self.row_edge,) if self.weight_edge is None else (self.row_edge, self.weight_edge)

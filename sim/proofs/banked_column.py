@@ -1,16 +1,14 @@
 """Claims about the column reader of banked accumulators: the sum that is read is the banks' words at their weights, added."""
 
-from types import SimpleNamespace
-from unittest.mock import patch
-
 from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed
 
 from hw.banked_column import BankedColumn
+from hw.delay import register
 from shiftforge import timing
 from shiftforge.banks import SETS, Banks
 from sim.proofs.banked import banked_config
 from sim.proofs.miter import Mutant, Proof, Script
-from sim.proofs.words import Words, always, pick, with_units, without_reset
+from sim.proofs.words import Words, always, memories, pick, with_units, without_reset
 
 
 def banked_column_script(name: str, weight_bits: int, max_k: int, rows: int) -> Script:
@@ -29,9 +27,7 @@ def banked_column_script(name: str, weight_bits: int, max_k: int, rows: int) -> 
     m = machine.m
 
     def later(value: Value, label: str) -> Signal:
-        stage = Signal(value.shape(), name=f"spec_{label}", reset_less=True)
-        m.d.sync += stage.eq(value)
-        return stage
+        return register(m, value, f"spec_{label}")
 
     # A word comes with the tally, and in as many cycles after it as there are further rows.
     tally = Value.cast(unit.tally.word)
@@ -139,14 +135,7 @@ def banked_column_script(name: str, weight_bits: int, max_k: int, rows: int) -> 
     m.d.sync += ended.eq(now["valid"] & (now["row"] == rows - 1) & (now["bank"] == count - 1))
     machine.claim(unit.tile == ended)
 
-    left = [running, *buffers]
-
-    def make(*, shape: int, depth: int, init: list[int]) -> Words:
-        words = left.pop(0)
-        assert (shape, depth, init) == (words.width, len(words.words), [])
-        return words
-
-    with patch("hw.banked_column.memory", SimpleNamespace(Memory=make)):
+    with memories("hw.banked_column.memory.Memory", running, *buffers):
         return with_units(machine.script(), *unit.units)
 
 

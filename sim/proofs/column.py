@@ -1,15 +1,13 @@
 """Claims about the column reader of the aligned accumulator: the sum that is read is its blocks' sums, added."""
 
-from types import SimpleNamespace
-from unittest.mock import patch
-
 from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed
 
 from hw.column import Column, sum_layout
+from hw.delay import register
 from shiftforge import timing
 from sim.proofs.element import config_for
 from sim.proofs.miter import Mutant, Proof, Script
-from sim.proofs.words import Words, always, pick, without_reset
+from sim.proofs.words import Words, always, memories, pick, without_reset
 
 
 def column_script(name: str, weight_bits: int, rows: int) -> Script:
@@ -25,9 +23,7 @@ def column_script(name: str, weight_bits: int, rows: int) -> Script:
     m = machine.m
 
     def later(value: Value, label: str) -> Signal:
-        stage = Signal(value.shape(), name=f"spec_{label}", reset_less=True)
-        m.d.sync += stage.eq(value)
-        return stage
+        return register(m, value, f"spec_{label}")
 
     # A reading comes with the tally, and in as many cycles after it as there are further rows.
     read, last = unit.tally.read, unit.tally.last
@@ -111,14 +107,7 @@ def column_script(name: str, weight_bits: int, rows: int) -> Script:
     machine.claim(Value.cast(unit.read) == fetched, when=known)
     machine.claim(unit.tile == later(now["valid"] & now["ends"] & (now["row"] == rows - 1), "tile"))
 
-    left = [readings, *sums, buffer]
-
-    def make(*, shape: int, depth: int, init: list[int]) -> Words:
-        words = left.pop(0)
-        assert (shape, depth, init) == (words.width, len(words.words), [])
-        return words
-
-    with patch("hw.column.memory", SimpleNamespace(Memory=make)):
+    with memories("hw.column.memory.Memory", readings, *sums, buffer):
         return machine.script()
 
 
