@@ -7,16 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.banked_edge import (
-    TOKEN_BANK_SHIFT,
+    TOKEN_ADDRESS_SHIFT,
+    TOKEN_BUBBLE,
     TOKEN_DRAIN,
-    TOKEN_SET,
-    TOKEN_VALID,
+    TOKEN_PRODUCT,
+    TOKEN_TURN,
+    TOKEN_WIPE,
     banked_edge,
 )
 from golden.banked_pe import BankedPE, BankedPEState, Ints, integers
 from golden.skew import check_inputs, read_out, skewed
 from shiftforge import timing
-from shiftforge.banks import SETS, Banks
+from shiftforge.banks import WORDS, Banks
 from shiftforge.config import Config, ceil_div
 
 Codes = npt.NDArray[np.integer]
@@ -74,40 +76,43 @@ class BankedArray:
     ) -> BankedInput:
         """A wipe of all words, then tiles one after the other, each activation codes (rows, K) and weights (K, cols).
 
-        Tiles use the sets in turn, and a tile's drain slots stand among the products of the next one wherever the rules of
-        `timing` let them, at random. What bubbles, drain slots and wipes carry besides must not matter: it is random.
+        A tile's drain slots stand among the products of the next one wherever the rules of `timing` and `Banks` let them, at
+        random. What bubbles, drain slots and wipes carry besides must not matter: it is random.
         """
-        config, count = self.config, self.banks.count
+        config, banks = self.config, self.banks
         spacing = timing.drain_spacing(config)
         events: list[tuple[int, int, int]] = []  # token, tile, k
-        wipe = TOKEN_VALID | TOKEN_DRAIN
-        for address in range(SETS * count):
-            events.append((wipe | _place(address // count, address % count), -1, 0))
-        touched = [0] * SETS  # cycle of the last product, or drain slot, of the set
+        for address in range(WORDS):
+            events.append((TOKEN_WIPE | address << TOKEN_ADDRESS_SHIFT, -1, 0))
+        ended = begins = 0  # cycles from which the tile before may be read, and from which this one may begin
         drained = -spacing
         for tile in range(len(tiles) + 1):
             products = list(range(tiles[tile][0].shape[1])) if tile < len(tiles) else []
-            banks = list(range(count)) if tile else []
-            mine, other = tile % SETS, (tile - 1) % SETS
-            other_touched = touched[other] + timing.BANK_SETTLE
-            mine_touched = touched[mine] + timing.BANK_SETTLE
-            while products or banks:
+            words = [(tile - 1) * banks.stride + bank for bank in range(banks.count)] if tile else []
+            awaited = banks.awaited if tile else 0
+            turn = TOKEN_TURN  # of the first of this tile's products and the last one's drain slots
+            while products or words:
                 now = len(events)
-                may_drain = banks and now >= max(drained + spacing, other_touched)
-                if may_drain and (not products or rng.random() < 0.5):
-                    events.append((TOKEN_DRAIN | _place(other, banks.pop(0)), -1, 0))
-                    touched[other] = drained = now
-                elif products and now >= mine_touched and rng.random() >= bubbles:
-                    events.append((TOKEN_VALID | _place(mine, int(rng.integers(count))), tile, products.pop(0)))
-                    touched[mine] = now
+                if words and now >= max(drained + spacing, ended) and (not products or rng.random() < 0.5):
+                    address = words.pop(0) % WORDS
+                    events.append((TOKEN_DRAIN | turn | address << TOKEN_ADDRESS_SHIFT, -1, 0))
+                    drained, awaited, turn = now, awaited - 1, 0
+                    begins = now + timing.BANK_SETTLE if awaited == 0 else begins
+                elif products and awaited <= 0 and now >= begins and rng.random() >= bubbles:
+                    base = tile * banks.stride % WORDS
+                    events.append((TOKEN_PRODUCT | turn | base << TOKEN_ADDRESS_SHIFT, tile, products.pop(0)))
+                    turn = 0
                 else:
-                    events.append((_place(int(rng.integers(SETS)), int(rng.integers(count))), -1, 0))
+                    events.append((TOKEN_BUBBLE | int(rng.integers(WORDS)) << TOKEN_ADDRESS_SHIFT, -1, 0))
+            last = max((t for t, event in enumerate(events) if event[1] == tile), default=0)
+            ended, begins = last + timing.BANK_SETTLE, drained + timing.BANK_SETTLE
+        idle = (TOKEN_BUBBLE, -1, 0)
         tail = config.rows + config.cols + timing.BANKED_PE + timing.read_out(config)
-        events += [(0, -1, 0)] * tail
+        events += [idle] * tail
 
         codes = rng.integers(0, 1 << config.activation.bits, (len(events), config.rows)).astype(np.uint64)
         w = rng.integers(0, 1 << config.weights.element_bits, (len(events), config.cols)).astype(np.uint8)
-        token = np.zeros(codes.shape, np.uint8)
+        token = np.full(codes.shape, TOKEN_BUBBLE, np.uint8)
         for t, (bits, tile, k) in enumerate(events):
             for r in range(config.rows):
                 if t + r < len(events):
@@ -130,7 +135,7 @@ class BankedArray:
             old = grid.state
             x = np.concatenate([integers(given.x[t])[:, None], old.x_out[:, :-1]], axis=1)
             slot = np.concatenate([integers(given.slot[t])[:, None], old.slot_out[:, :-1]], axis=1)
-            w = np.concatenate([integers(weights[t])[None, :], old.w_out[:-1]], axis=0)
+            w = np.concatenate([grid.wires(weights[t], slot[0])[None, :], old.w_out[:-1]], axis=0)
             states.append(grid.step(x, slot, w))
         pe = BankedPEState(**{f.name: np.stack([getattr(s, f.name) for s in states]) for f in fields(BankedPEState)})
         part = ceil_div(rows, timing.read_out_ends(self.config))
@@ -167,8 +172,3 @@ class BankedArray:
                     found.append((halves // 2, flags))
             columns.append(found)
         return columns
-
-
-def _place(of_set: int, bank: int) -> int:
-    """The bits of a token that name a word."""
-    return of_set * TOKEN_SET | bank << TOKEN_BANK_SHIFT

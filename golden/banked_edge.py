@@ -3,19 +3,31 @@
 import numpy as np
 import numpy.typing as npt
 
-from shiftforge.banks import Banks
+from shiftforge.banks import WORDS, Banks
 
-TOKEN_VALID, TOKEN_DRAIN, TOKEN_SET = 1, 2, 4
-"""Bits of a token; above them the bank. Valid alone is a product, drain alone a drain slot, both a wipe."""
-TOKEN_BANK_SHIFT = 3
-SLOT_WRITE, SLOT_CLEAR, SLOT_APART, SLOT_HOLD, SLOT_TURN = 1, 2, 4, 8, 16
-"""Bits of a slot; above them the word's address: the bank, and the set above it."""
-SLOT_ADDRESS_SHIFT = 5
+TOKEN_WRITE, TOKEN_HOLD, TOKEN_OTHER, TOKEN_TURN = 1, 2, 4, 8
+"""Bits of a token, as `hw.banked_pe.BANKED_TOKEN` has them; above them the address."""
+TOKEN_ADDRESS_SHIFT = 4
+TOKEN_PRODUCT = TOKEN_WRITE | TOKEN_HOLD
+TOKEN_DRAIN = TOKEN_WRITE | TOKEN_OTHER
+TOKEN_WIPE = TOKEN_WRITE | TOKEN_HOLD | TOKEN_OTHER | TOKEN_TURN
+TOKEN_BUBBLE = TOKEN_HOLD | TOKEN_OTHER
+SLOT_WRITE, SLOT_CLEAR, SLOT_HOLD, SLOT_TURN = 1, 2, 4, 8
+"""Bits of a slot, as `hw.banked_pe.slot_layout` has them. Above them `SLOT_APART`, or where the weight adds to the bank two bits
+`near` and `SLOT_FULL`; then the address."""
+SLOT_APART = 16
+SLOT_NEAR_SHIFT = 4
+SLOT_FULL = 64
 SLOT_IDLE = SLOT_HOLD
 """After a reset."""
 
 UInt64 = npt.NDArray[np.uint64]
 UInt16 = npt.NDArray[np.uint16]
+
+
+def slot_address_shift(banks: Banks) -> int:
+    """Place of a slot's address."""
+    return 7 if banks.w_bank_bits else 5
 
 
 def banked_edge(banks: Banks, codes: npt.NDArray[np.integer], token: npt.NDArray[np.integer]) -> tuple[UInt64, UInt16]:
@@ -25,7 +37,7 @@ def banked_edge(banks: Banks, codes: npt.NDArray[np.integer], token: npt.NDArray
     ----------
     banks : Banks
     codes, token : integer arrays of one shape, cycles first
-        Consecutive cycles of the same row: the first cycle has no product before it, and set 0 is under way.
+        Consecutive cycles of the same row: the first cycle has no product before it.
 
     Returns
     -------
@@ -36,8 +48,8 @@ def banked_edge(banks: Banks, codes: npt.NDArray[np.integer], token: npt.NDArray
     """
     fmt = banks.activation
     codes = np.asarray(codes).astype(np.uint64)
-    token = np.asarray(token).astype(np.uint8)
-    product = token & (TOKEN_VALID | TOKEN_DRAIN) == TOKEN_VALID
+    token = np.asarray(token).astype(np.uint16)
+    product = token & TOKEN_OTHER == 0
     fraction = codes & np.uint64((1 << fmt.fraction_bits) - 1)
     field = (codes >> np.uint64(fmt.fraction_bits)) & np.uint64((1 << fmt.exponent_bits) - 1)
     magnitude = codes & np.uint64(fmt.sign_bit - 1)
@@ -50,33 +62,29 @@ def banked_edge(banks: Banks, codes: npt.NDArray[np.integer], token: npt.NDArray
     for place, mark in enumerate((codes & np.uint64(fmt.sign_bit) != 0, nan & product, infinite & product)):
         x |= mark.astype(np.uint64) << np.uint64(banks.significand_bits + place)
 
-    bank = (exponent >> np.uint64(banks.granularity)).astype(np.uint16) << np.uint16(banks.w_bank_bits)
-    address = np.where(product, bank, token >> TOKEN_BANK_SHIFT).astype(np.uint16)
-    address |= np.where(token & TOKEN_SET, banks.count, 0).astype(np.uint16)
-    forward = np.zeros(token.shape, np.bool_)
-    forward[1:] = product[1:] & product[:-1] & (address[1:] == address[:-1])
-    drain = token & TOKEN_DRAIN != 0
-    reads = drain & (token & TOKEN_VALID == 0)
-    slot = address << np.uint16(SLOT_ADDRESS_SHIFT)
-    for mark, where in (
-        (SLOT_WRITE, product | drain),
-        (SLOT_CLEAR, drain | forward),
-        (SLOT_APART, ~forward),
-        (SLOT_HOLD, ~reads),
-        (SLOT_TURN, _turns(token, product, reads) | (drain & ~reads)),
-    ):
+    bank = np.where(product, (exponent >> np.uint64(banks.granularity)).astype(np.int64), 0)
+    given = (token >> TOKEN_ADDRESS_SHIFT).astype(np.int64)
+    # Where a tile's first word is that of half of the memory, its banks are the bits below the highest.
+    address = (given + bank) % WORDS if banks.stride > WORDS // 2 else given | bank
+    follows = np.zeros(token.shape, np.bool_)
+    follows[1:] = product[1:] & product[:-1]
+    if not banks.awaited:
+        follows[1:] &= given[1:] // (WORDS // 2) == given[:-1] // (WORDS // 2)
+    distance = np.zeros_like(bank)
+    distance[1:] = bank[1:] - bank[:-1]
+    slot = (address << slot_address_shift(banks)).astype(np.uint16)
+    marks = [
+        (SLOT_WRITE, token & TOKEN_WRITE != 0),
+        (SLOT_HOLD, token & TOKEN_HOLD != 0),
+        (SLOT_TURN, token & TOKEN_TURN != 0),
+    ]
+    if banks.w_bank_bits:
+        near = np.select([distance == 0, distance == 1, distance == -1], [3, 1, 2], 0)
+        slot |= np.where(follows, near << SLOT_NEAR_SHIFT, 0).astype(np.uint16)
+        marks += [(SLOT_CLEAR, ~product), (SLOT_FULL, address % 4 == 3)]
+    else:
+        forward = follows & (distance == 0)
+        marks += [(SLOT_CLEAR, ~product | forward), (SLOT_APART, ~forward)]
+    for mark, where in marks:
         slot |= np.where(where, mark, 0).astype(np.uint16)
     return x, slot
-
-
-def _turns(
-    token: npt.NDArray[np.uint8], product: npt.NDArray[np.bool_], reads: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """Where another tile begins: the first product of the other set, or the first drain slot of the set that was under way."""
-    under_way = np.zeros(token.shape[1:], np.bool_)
-    turns = np.zeros(token.shape, np.bool_)
-    for t in range(len(token)):
-        of_set = (token[t] & TOKEN_SET != 0) ^ reads[t]
-        turns[t] = (product[t] | reads[t]) & (of_set != under_way)
-        under_way = under_way ^ turns[t]
-    return turns

@@ -10,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.banked_edge import (
-    SLOT_ADDRESS_SHIFT,
     SLOT_APART,
     SLOT_CLEAR,
+    SLOT_FULL,
     SLOT_HOLD,
     SLOT_IDLE,
+    SLOT_NEAR_SHIFT,
     SLOT_TURN,
     SLOT_WRITE,
+    slot_address_shift,
 )
-from shiftforge.banks import SETS, Banks
+from shiftforge.banks import WORDS, Banks
 from shiftforge.config import Config
 
 Ints = npt.NDArray[np.object_]
@@ -29,7 +31,8 @@ Ints = npt.NDArray[np.object_]
 class BankedPEState:
     """All registers of the PEs, named and packed as in the gateware, and the memories' words along the last axis.
 
-    ``clear``, ``apart`` and ``weight_bank`` exist where the weight selects a bank, ``inf`` where the format has infinities.
+    ``clear`` and ``apart`` exist where the weight adds to the bank; ``lower_2`` and ``upper_2`` where products reach into the upper
+    half by more than a bit, else ``down``, with ``change`` where by one; ``inf`` where the format has infinities.
     ``capture`` is its three registers as the port holds them: flags, lower half, upper half.
     """
 
@@ -43,7 +46,6 @@ class BankedPEState:
     address_3: Ints
     clear: Ints
     apart: Ints
-    weight_bank: Ints
     clear_2: Ints
     apart_2: Ints
     hold_2: Ints
@@ -57,7 +59,9 @@ class BankedPEState:
     raised: Ints
     lower_2: Ints
     upper_2: Ints
-    carry: Ints
+    top: Ints
+    down: Ints
+    change: Ints
     nan: Ints
     inf: Ints
     seen: Ints
@@ -105,11 +109,13 @@ class BankedPE:
         zero = np.zeros(shape, object)
         state: dict[str, Ints] = dict.fromkeys(BankedPEState.__dataclass_fields__, zero)
         state |= {"slot_out": zero + SLOT_IDLE, "hold_2": zero + 1}
-        words = np.zeros((*shape, SETS * self._banks.count), object)
+        if self._banks.w_bank_bits:
+            state |= {"apart": zero + 1, "apart_2": zero + 1}
+        words = np.zeros((*shape, WORDS), object)
         self.state = BankedPEState(**state | {"memory_low": words, "memory_high": words})
 
     def step(self, x: npt.ArrayLike, slot: npt.ArrayLike, w: npt.ArrayLike) -> BankedPEState:
-        """The registers after the next rising edge; inputs as the ports hold them."""
+        """The registers after the next rising edge; inputs as the ports hold them, `w` as `wires` makes it."""
         old, banks, code = self.state, self._banks, self._code
         given_x, given_slot, given_w = integers(x), integers(slot), integers(w)
         new = {"x_out": given_x, "slot_out": given_slot, "w_out": given_w}
@@ -119,21 +125,22 @@ class BankedPE:
         new["negate_1"] = np.where(
             present, ((given_x >> banks.significand_bits) ^ (given_w >> code.exponent_bits)) & 1, 0
         )
-        low = banks.w_bank_bits
-        new["address"] = given_slot >> (SLOT_ADDRESS_SHIFT + low)
-        new["clear"] = new["apart"] = new["weight_bank"] = np.zeros_like(given_x)
-        address = old.address
+        given_address = given_slot >> slot_address_shift(banks)
+        new["clear"] = new["apart"] = np.zeros_like(given_x)
         clear, apart = _bit(old.slot_out, SLOT_CLEAR), _bit(old.slot_out, SLOT_APART)
-        if low:
-            part_mask = (1 << low) - 1
-            part = (given_w >> banks.w_shift_bits) & part_mask
-            other = _any((old.w_out >> banks.w_shift_bits ^ part) & part_mask)
-            alone, cleared = _any(given_slot & SLOT_APART), _any(given_slot & SLOT_CLEAR)
-            new["clear"] = np.where(cleared & (alone | ~other), 1, 0)
-            new["apart"] = np.where(alone | other, 1, 0)
-            new["weight_bank"] = np.where(~cleared | ~alone, part, (given_slot >> SLOT_ADDRESS_SHIFT) & part_mask)
-            address = integers(old.address << low | old.weight_bank)
+        if banks.w_bank_bits:
+            up, before = (_any(value & (1 << banks.w_shift_bits)) for value in (given_w, old.w_out))
+            near = given_slot >> SLOT_NEAR_SHIFT & 3
+            forward = ((near == 3) & (up == before)) | ((near == 1) & ~up & before) | ((near == 2) & up & ~before)
+            new["clear"] = np.where(_any(given_slot & SLOT_CLEAR) | forward, 1, 0)
+            new["apart"] = np.where(forward, 0, 1)
+            # One is added; whether the lowest two bits carry, the slot tells.
+            full = _any(given_slot & SLOT_FULL)
+            carries = np.where(full, 7 | (given_address & 4) << 1, 1 | (given_address & 1) << 1)
+            given_address = given_address ^ np.where(up, carries, 0)
             clear, apart = old.clear, old.apart
+        new["address"] = given_address
+        address = old.address
         hold = _bit(old.slot_out, SLOT_HOLD)
         new |= {"address_2": address, "address_3": old.address_2, "clear_2": clear, "apart_2": apart, "hold_2": hold}
         new |= {"write_2": _bit(old.slot_out, SLOT_WRITE), "write_3": old.write_2, "tally": 1 - hold}
@@ -155,14 +162,24 @@ class BankedPE:
         # ---- the two halves
         lower, upper = self._addends()
         low_bits, low_mask = banks.low_bits, (1 << banks.low_bits) - 1
-        new |= {"lower_2": lower >> low_bits, "upper_2": upper >> low_bits}
         total = (old.held_low | old.carried_low) + ((lower | upper) & low_mask) + old.negate
-        new["carry"] = total >> low_bits
+        high_mask = (1 << (banks.word_bits - low_bits)) - 1
+        zero = np.zeros_like(given_x)
+        # The lower half's top bit is the carry, and with `upper_counts` the sum of it and of the addend's next bit.
+        carry, bit = total >> low_bits, (lower | upper) >> low_bits & 1
+        new |= dict.fromkeys(("down", "change", "lower_2", "upper_2"), zero)
+        if banks.upper_counts:
+            new |= {"top": carry ^ (bit if banks.reach else old.negate), "down": old.negate}
+            new["change"] = (bit & carry ^ old.negate) if banks.reach else zero
+            change = old.change if banks.reach else old.top
+            addend = old.top * banks.reach + (np.where(_any(old.down), -change, change) << banks.reach)
+        else:
+            new |= {"top": carry, "lower_2": lower >> low_bits, "upper_2": upper >> low_bits}
+            addend = (old.lower_2 | old.upper_2) + old.top
         slot_1, slot_2 = (address, clear, apart, hold), (old.address_2, old.clear_2, old.apart_2, old.hold_2)
         written_1, written_2 = (old.address_2, old.write_2), (old.address_3, old.write_3)
         low_given = self._half(new, "low", slot_1, written_1, integers(total & low_mask))
-        total = (old.held_high | old.carried_high) + (old.lower_2 | old.upper_2) + old.carry
-        high_mask = (1 << (banks.word_bits - low_bits)) - 1
+        total = (old.held_high | old.carried_high) + addend
         high_given = self._half(new, "high", slot_2, written_2, integers(total & high_mask))
 
         # ---- marks
@@ -178,6 +195,18 @@ class BankedPE:
 
         self.state = BankedPEState(**{name: integers(value) for name, value in new.items()})
         return self.state
+
+    def wires(self, element: npt.ArrayLike, slot: npt.ArrayLike) -> Ints:
+        """The port `w` of weight elements that meet these slots (`hw.banked_pe.BankedPE.wires`)."""
+        banks, code = self._banks, self._code
+        element = integers(element)
+        plain = (element >> (banks.w_shift_bits - 1) & 1) ^ 1
+        if code.mask:
+            plain = plain | element >> code.bits
+        if banks.w_bank_bits:
+            idle = _any(integers(slot) & SLOT_CLEAR)
+            element = np.where(idle, element & ~(1 << banks.w_shift_bits), element)
+        return integers(element | plain << code.element_bits)
 
     def _half(
         self,

@@ -84,14 +84,15 @@ class AlignedEngine:
 class BankedEngine:
     """Issues tiles and the drain slots that read them out: each before a block of the next tile, or while no tile runs.
 
-    Two tiles hold both sets of banks, so the products of a tile come after the last drain slot of the tile two before it.
+    The products of a tile come after the last drain slot of the tile two before it, and after those of the words that it shares
+    with the one before (`Banks.awaited`).
     """
 
     def __init__(self, layer: Layer, start: int, wiped: int) -> None:
         config = layer.config
         self._rows, self._blocks = config.rows, layer["k_words"]
         self._left = layer["n_tiles"] * ceil_div(layer["pixels"], config.rows)  # tiles whose drain slots are not issued
-        self._banks, self._spacing = Banks.of(config).count, timing.drain_spacing(config)
+        self._banks, self._spacing = Banks.of(config), timing.drain_spacing(config)
         self._latency = tile_latency(config)
         self._drained: deque[int] = deque(maxlen=timing.DRAIN_SETS)
         begin = max(start + 1, wiped)
@@ -109,9 +110,13 @@ class BankedEngine:
         self.tiles += 1
         self._left -= 1
         blocks = self._blocks if self._left else 0
+        for _ in range(self._banks.awaited):
+            self._slot = earliest
+            earliest += self._spacing
+            now = max(now, self._slot + timing.BANK_SETTLE)
         if blocks:
             self.stall += now - (self._end + 1)
-        for _ in range(self._banks):
+        for _ in range(self._banks.awaited, self._banks.count):
             if blocks == self._blocks and earliest <= now:  # before the next tile begins
                 self._slot = earliest
             else:

@@ -178,7 +178,7 @@ def run_layer(layer: Layer, start: int, output: Output, tiles: list[TileTime] | 
     config, writes = layer.config, Writes()
     if layer["pool_kind"]:
         return _maximum(layer, start, writes)
-    engine = BankedEngine(layer, start, timing.wiped(config)) if config.banked else AlignedEngine(layer, start)
+    engine = BankedEngine(layer, start, timing.WIPED) if config.banked else AlignedEngine(layer, start)
     if layer["to_stream"]:
         done = _to_stream(layer, start, engine, output, tiles)
     else:
@@ -221,7 +221,7 @@ def _on_chip(layer: Layer, engine: Engine, writes: Writes, tiles: list[TileTime]
 def _maximum(layer: Layer, start: int, writes: Writes) -> LayerRun:
     """Tiles one after the other; a tile's words are written as its last block is read. Nothing is a product."""
     config = layer.config
-    begin = max(start + 1, timing.wiped(config) if config.banked else 0)
+    begin = max(start + 1, timing.WIPED if config.banked else 0)
     whole, rest = divmod(layer["pixels"], config.rows)
     tile = layer["k_words"] * config.rows
     channel = (whole + (rest > 0)) * tile  # cycles of a channel word

@@ -2,7 +2,7 @@
 
 from hw.banked_column import BankedColumn
 from hw.banked_edge import BankedEdge
-from hw.banked_pe import BankedPE
+from hw.banked_pe import BANKED_TOKEN, BUBBLE, BankedPE
 from hw.column import Column
 from hw.pe import PE
 from hw.row_edge import RowEdge
@@ -22,3 +22,8 @@ def element_of(config: Config) -> PE | BankedPE:
 def column_of(config: Config) -> Column | BankedColumn:
     """The column reader."""
     return BankedColumn(config) if config.banked else Column(config)
+
+
+def idle_token(config: Config) -> int:
+    """The token of a cycle in which nothing is issued, as it comes out of a reset."""
+    return BANKED_TOKEN.const(BUBBLE).as_value().value if config.banked else 0

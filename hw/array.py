@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.accumulator import element_of
 from hw.delay import chain
-from hw.instance import Ports, Unit
+from hw.instance import Named, Ports, Unit
 from shiftforge import timing
 from shiftforge.config import Config, ceil_div
 
@@ -33,7 +33,7 @@ class Array(wiring.Component):
     pe : Unit, optional
         The processing element; default the one of `config.accumulator`. Any unit with these ports will do: `w` and `w_out` (down),
         pairs `<name>` and `<name>_out` (to the right), each a register apart, and `capture`, zero unless something is handed over.
-        One whose `w` is not the weight element itself makes it of that (`hw.pe.PE.wires`).
+        One whose `w` is not the weight element itself makes it of that, once per column (`wires`).
 
     Members
     -------
@@ -61,7 +61,7 @@ class Array(wiring.Component):
         ports = self.pe.signature.members
         self.moving = [name for name in ports if name != "w" and f"{name}_out" in ports]
         wires = getattr(self.pe, "wires", None)
-        self._wires: Callable[[Value], Value] = wires or (lambda element: element)
+        self._wires: Callable[[Value, Named], Value] = wires or (lambda element, ports: element)
         self._code_bits = config.weights.element_bits if wires else Shape.cast(ports["w"].shape).width
         self._capture_bits = Shape.cast(ports["capture"].shape).width
         members: dict[str, wiring.Member] = {"reset": In(1), "w": In(config.cols * self._code_bits)}
@@ -92,7 +92,8 @@ class Array(wiring.Component):
                     m.d.comb += ports["w"].eq(grid[r - 1][c]["w_out"])
 
         for c in range(cols):
-            m.d.comb += grid[0][c]["w"].eq(self._wires(chain(m, self.w.word_select(c, bits), c, f"w_skew_{c}")))
+            first = grid[0][c]
+            m.d.comb += first["w"].eq(self._wires(chain(m, self.w.word_select(c, bits), c, f"w_skew_{c}"), first))
 
         for c in range(cols):
             captures = [Value.cast(grid[r][c]["capture"]) for r in range(rows)]

@@ -1,6 +1,6 @@
 """Column reader of banked accumulators: from the banks' words to finished sums, kept in a drain buffer of two tiles."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -40,7 +40,7 @@ class BankedColumn(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        self.adder = AddMerge(Banks.of(config).running_bits)
+        self.adder = AddMerge(Banks.of(config).running_bits, 0)
         super().__init__(
             {
                 "capture": In(data.ArrayLayout(banked_capture_layout(config), timing.read_out_ends(config))),
@@ -80,7 +80,7 @@ class BankedColumn(wiring.Component):
         with m.If(valid):
             m.d.sync += row.eq(Mux(at_last_row, 0, row + 1))
             with m.If(at_last_row):
-                m.d.sync += bank.eq(bank + 1)  # a power of two of them
+                m.d.sync += bank.eq(Mux(at_last_bank, 0, bank + 1))
                 with m.If(at_last_bank):
                     m.d.sync += set_.eq(~set_)
 
@@ -103,10 +103,9 @@ class BankedColumn(wiring.Component):
             m,
             "adder",
             a=Cat(before, before[-1].replicate(step)),
-            b=0,
+            b=Const(0, banks.running_bits),
             c=words[0],
             d=words[1],
-            carry=0,
         )
         total = register(m, added, "total")
         flags = register(m, register(m, seen[0] | seen[1], "flags_1"), "flags")

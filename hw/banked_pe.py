@@ -2,25 +2,35 @@
 
 from types import MappingProxyType
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueLike
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.delay import register, unless
-from hw.instance import Unit
+from hw.delay import copies, register, unless
+from hw.instance import Named, Unit
 from hw.pe import flags_layout
+from hw.tech.add_gated import AddGated
 from hw.tech.add_merge import AddMerge
-from shiftforge.banks import BANKS, SETS, Banks
+from hw.tech.adder import Adder
+from shiftforge.banks import ADDRESS_BITS, WORDS, Banks
 from shiftforge.config import Config
 
-BANKED_TOKEN = data.StructLayout({"valid": 1, "drain": 1, "set": 1, "bank": range(BANKS)})
+BANKED_TOKEN = data.StructLayout({"write": 1, "hold": 1, "other": 1, "turn": 1, "address": ADDRESS_BITS})
 """Comes with an activation code to the row edge.
 
-`valid` alone is a product, for the accumulators of `set`; the edge finds its bank, and `bank` is not looked at. `drain` alone is a
-drain slot: in every PE that it passes, word `bank` of `set` goes to the column and becomes zero. Both are a wipe: the word becomes
-zero and nobody reads it. Neither is a bubble.
+A product is `write` and `hold`, of the tile whose bank 0 is at `address`; the edge finds the bank. `other` than a product are:
+
+- with `write`, a drain slot: in every PE that it passes, the word at `address` goes to the column and becomes zero;
+- with `write` and `hold`, a wipe: the word becomes zero and nobody reads it;
+- with `hold`, a bubble.
+
+`turn` comes with a tile's first product, or with the first drain slot of the tile before where that is sooner, and with a wipe:
+what marks have been seen are those of the tile before. `hold` and `other` are that way round because they reset flip-flops, and
+their reset has no inverter.
 """
+BUBBLE = MappingProxyType({"hold": 1, "other": 1})
+"""A token of nothing."""
 
 
 def product_layout(config: Config) -> data.StructLayout:
@@ -34,15 +44,20 @@ def product_layout(config: Config) -> data.StructLayout:
 def slot_layout(config: Config) -> data.StructLayout:
     """What a PE does with an activation.
 
-    `write` the word at `address`; take what is read as zero (`clear`); unless `apart`, add to the sum of the cycle before, which
-    was for the same word and is not in the memory yet (only with `clear`); unless `hold`, hand what is read to the column. `turn`:
-    from here on products are of another tile, and what marks have been seen are those of the tile before. Two bits are that way
-    round because they reset flip-flops, and their reset has no inverter.
+    `write` the word at `address`; take what is read as zero (`clear`); unless `hold`, hand what is read to the column; `turn` as in
+    the token. Unless `apart`, add to the sum of the cycle before, which was for the same word and is not in the memory yet
+    (only with `clear`).
+
+    Where the weight adds to the bank (`Banks.w_bank_bits`), `apart` is for the PE to find, from `near`: the activation's bank is
+    3: that of the product before, 1: the one above, 2: the one below; 0: something else. `clear` then is of what is no product.
+    `full` tells that the address' two lowest bits are ones, so that what is added to it passes them.
     """
-    address = Banks.of(config).bank_bits + SETS.bit_length() - 1
-    return data.StructLayout({"write": 1, "clear": 1, "apart": 1, "hold": 1, "turn": 1, "address": address})
+    near = {"near": 2, "full": 1} if Banks.of(config).w_bank_bits else {"apart": 1}
+    return data.StructLayout({"write": 1, "clear": 1, "hold": 1, "turn": 1, **near, "address": ADDRESS_BITS})
 
 
+_CLEAR = 1
+"""Place of `clear` in a slot."""
 IDLE = MappingProxyType({"hold": 1})
 """A slot in which nothing happens."""
 
@@ -67,20 +82,22 @@ class BankedPE(wiring.Component):
 
         x, slot, w --[reg]--> x_out, slot_out, w_out            (to the right and down)
 
-                   address --> memory read --[reg, or 0]--> held ---+
-        significand << e, ^ sign --[reg, or 0]--> direct or raised--+-> + --> memory write
-                                             carried, or 0 ---------+   +--[reg]--> carried
-                   drain: memory read --[reg, else 0]--> capture.low
+          address (+ e >> g) --> memory read --[reg, or 0]--> held ---+
+          significand << e, ^ sign --[reg, or 0]--> direct or raised--+-> + --> memory write
+                                               carried, or 0 ---------+   +--[reg]--> carried
+                     drain: memory read --[reg, else 0]--> capture.low
 
-        the word's upper half: the same one cycle later, with the carry of the lower half --> capture.high
+        the word's upper half: the same one cycle later, with what the lower half carries or borrows --> capture.high
         nan, inf, sign --> seen --[turn]--> kept --[drain]--> capture.flags
 
     Read and write of a word are a cycle apart. The next product may be for the same word: it then takes the sum from `carried`
     and not from the memory. One of `held` and `carried` is always zero, and one of `direct` and `raised`, which are the addend
     without and with the shift by the last of the weight exponent's bits: so both choices are ORs within the adder's own logic.
-    The halves of a word are two memories, the upper one cycle behind: half the carry chain between two registers.
-    A weight whose mask bit is set adds zero and marks nothing. Latency of a drain slot from the inputs to `capture.low` is
-    `timing.BANKED_PE`; no sum of up to ``max_k`` products wraps (`Banks.word_bits`).
+    The halves of a word are two memories, the upper one cycle behind: half the carry chain between two registers. Where no more
+    than a bit of a product reaches the upper half (`Banks.upper_counts`), that one adds a small number, and the chain has no bit
+    for the carry. A weight exponent's high bit, where it has one, is added to the address. A weight whose mask bit is set adds
+    zero and marks nothing. Latency of a drain slot from the inputs to `capture.low` is `timing.BANKED_PE`; no sum of up to
+    ``max_k`` products wraps (`Banks.word_bits`).
 
     Parameters
     ----------
@@ -89,7 +106,8 @@ class BankedPE(wiring.Component):
     Members
     -------
     x, slot, w : In
-        `product_layout`, `slot_layout` (from the row edge), weight element (mask bit where there is one, sign, exponent).
+        `product_layout`, `slot_layout` (from the row edge), `wires` of the weight element (mask bit where there is one, sign,
+        exponent).
     x_out, slot_out, w_out : Out
         The same, one cycle later.
     tally : Out(DRAINED)
@@ -105,16 +123,17 @@ class BankedPE(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         self.banks = Banks.of(config)
-        self.low_adder = AddMerge(self.banks.low_bits + 1)  # its top bit is the carry
-        self.high_adder = AddMerge(self.banks.word_bits - self.banks.low_bits)
+        high = self.banks.word_bits - self.banks.low_bits
+        self.low_adder = AddMerge(self.banks.low_bits + 1, 1)  # its top bit tells what the upper half adds
+        self.high_adder: Adder = AddGated(high) if self.banks.upper_counts else AddMerge(high, 1)
         super().__init__(
             {
                 "x": In(product_layout(config)),
                 "slot": In(slot_layout(config), init=IDLE),
-                "w": In(config.weights.element_bits),
+                "w": In(config.weights.element_bits + 1),
                 "x_out": Out(product_layout(config)),
                 "slot_out": Out(slot_layout(config), init=IDLE),
-                "w_out": Out(config.weights.element_bits),
+                "w_out": Out(config.weights.element_bits + 1),
                 "tally": Out(DRAINED),
                 "capture": Out(banked_capture_layout(config)),
             }
@@ -126,6 +145,22 @@ class BankedPE(wiring.Component):
         c = self.config
         mask = "m" if c.weights.mask else ""
         return f"sf_pe_banked_{c.activation.name}_w{c.weights.bits}{mask}_word{self.banks.word_bits}"
+
+    def wires(self, element: Value, ports: Named) -> Value:
+        """`w` of a weight element, made once per column, with the inputs of its first PE.
+
+        The complement of the last shift's bit goes with it, because one of each PE's registers is reset by that, and a reset has
+        no inverter. What is no product adds nothing to its address.
+        """
+        code, banks = self.config.weights, self.banks
+        plain = ~element[banks.w_shift_bits - 1]
+        if code.mask:
+            plain = plain | element[code.bits]
+        if banks.w_bank_bits:
+            place = banks.w_shift_bits
+            added = element[place] & ~Value.cast(ports["slot"])[_CLEAR]
+            element = Value.cast(Cat(element[:place], added, element[place + 1 :]))
+        return Value.cast(Cat(element, plain))
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -147,7 +182,8 @@ class BankedPE(wiring.Component):
         masked: Value = w[code.bits] if code.mask else Const(0, 1)  # adds zero then, and marks nothing
         negative = self.x.negative ^ self.w[code.bits - 1]
         negate_1 = register(m, negative & ~self.w[code.bits] if code.mask else negative, "negate_1")
-        negate = register(m, negate_1, "negate")
+        # The carry's own copy may lie where the chain begins.
+        carry, negate = copies(m, negate_1, 2, "negate")
         clear, apart, address = self._bank(m)
 
         # ---- addend: one's complement of the shifted significand; the missing +1 enters the lower half's adder as its carry
@@ -162,12 +198,13 @@ class BankedPE(wiring.Component):
         m.d.sync += [direct.eq(signed), raised.eq(signed)]
         with m.If(w[shift_bits] | masked):
             m.d.sync += direct.eq(0)
-        with m.If(~w[shift_bits] | masked):
+        with m.If(w[-1]):
             m.d.sync += raised.eq(0)
         # The sign above and, where it is raised, below: the sign bit in each of the two registers is 0 where the other is used.
-        above = negate.replicate(banks.word_bits - magnitude - lift)
+        extent = low_bits + 1 if banks.upper_counts else banks.word_bits
+        above = negate.replicate(extent - banks.product_bits)
         lower = Cat(direct[:-1], direct[-1].replicate(lift), above)
-        upper = Cat(raised[-1].replicate(lift), raised[:-1])
+        upper = Cat(raised[-1].replicate(lift), raised[:-1], Const(0, extent - banks.product_bits))
 
         # ---- the two halves
         write_2 = Signal()
@@ -177,26 +214,41 @@ class BankedPE(wiring.Component):
         marks = {"clear": clear, "apart": apart, "hold": slot.hold}
         address_2 = register(m, address, "address_2")
         address_3 = register(m, address_2, "address_3")
+        lows = [part if banks.upper_counts else Cat(part[:low_bits], Const(0, 1)) for part in (lower, upper)]
         total = self._half(
             m,
             "low",
             adder=self.low_adder,
             slot=(address, clear, apart, slot.hold),
             write=(address_2, write_2),
-            addend=(lower[:low_bits], upper[:low_bits], negate),
+            addend={"c": lows[0], "d": lows[1], "carry": carry},
             capture=self.capture.low,
         )
+        # What the upper half adds: the rest of the addend, and the carry, of which and of that rest's lowest bit `top` is the sum.
+        top, width = register(m, total[-1], "top"), banks.word_bits - low_bits
+        if banks.upper_counts:
+            # A bit of the magnitude, if any, and the sign above: the carry on top of both, less the sign.
+            down, change = register(m, negate, "down"), top
+            if banks.reach:
+                change = register(m, (lower[low_bits] | upper[low_bits]) & ~total[-1] ^ negate, "change")
+            ones = (2 << banks.reach) - 1
+            addend = {
+                "c": Cat(top[: banks.reach], change.replicate(width - banks.reach)),
+                "d": Cat(Const(ones, banks.reach + 1), down.replicate(width - banks.reach - 1)),
+            }
+        else:
+            addend = {
+                "c": register(m, lower[low_bits:], "lower_2"),
+                "d": register(m, upper[low_bits:], "upper_2"),
+                "carry": top,
+            }
         self._half(
             m,
             "high",
             adder=self.high_adder,
             slot=(address_2, *(register(m, bit, f"{name}_2") for name, bit in marks.items())),
             write=(address_3, write_3),
-            addend=(
-                register(m, lower[low_bits:], "lower_2"),
-                register(m, upper[low_bits:], "upper_2"),
-                register(m, total[-1], "carry"),
-            ),
+            addend=addend,
             capture=self.capture.high,
         )
 
@@ -217,23 +269,23 @@ class BankedPE(wiring.Component):
         m: Module,
         name: str,
         *,
-        adder: AddMerge,
+        adder: Adder,
         slot: tuple[Value, Value, Value, Value],
         write: tuple[Value, Value],
-        addend: tuple[Value, Value, Value],
+        addend: dict[str, ValueLike],
         capture: Value,
     ) -> Value:
         """A half of the words, and what it takes to add to one: address, clear, apart and hold of the slot that reads; address
-        and enable of the slot that writes, the one before; its addend as it is, or raised, and carry. Returns its sum."""
+        and enable of the slot that writes, the one before; the adder's other inputs. Returns its sum."""
         address, clear, apart, hold = slot
-        direct, raised, carry = addend
-        width = len(direct)
-        memory = Memory(shape=width, depth=SETS * self.banks.count, init=[])
+        width = len(capture)
+        memory = Memory(shape=width, depth=WORDS, init=[])
         m.submodules[f"memory_{name}"] = memory
         read_port, write_port = memory.read_port(domain="comb"), memory.write_port()
         held = Signal(width, name=f"held_{name}", reset_less=True)
         carried = Signal(width, name=f"carried_{name}", reset_less=True)
-        total = adder.add(m, f"adder_{name}", a=held, b=carried, c=direct, d=raised, carry=carry)
+        none = Const(0, adder.width - width)
+        total = adder.add(m, f"adder_{name}", a=Cat(held, none), b=Cat(carried, none), **addend)
         m.d.comb += [
             read_port.addr.eq(address),
             write_port.addr.eq(write[0]),
@@ -249,18 +301,16 @@ class BankedPE(wiring.Component):
         return total
 
     def _bank(self, m: Module) -> tuple[Value, Value, Value]:
-        """`clear`, `apart` and `address` of the slot in `slot_out`, the weight's part of the bank among them."""
-        banks, slot, low = self.banks, self.slot, self.banks.w_bank_bits
-        out = self.slot_out
+        """`clear`, `apart` and `address` of the slot in `slot_out`, what the weight adds to the bank among them."""
+        banks, slot, out = self.banks, self.slot, self.slot_out
         # A register beside the memory, not the one that passes the address on: that may lie on the way to the next PE.
-        address = register(m, slot.address[low:], "address")
-        if not low:
-            return out.clear, out.apart, address
-        bits = slice(banks.w_shift_bits, self.config.weights.exponent_bits)
-        part = self.w[bits]
-        same = part == self.w_out[bits]
-        product = ~slot.clear | ~slot.apart
-        clear = register(m, slot.clear & (slot.apart | same), "clear")
-        apart = register(m, slot.apart | ~same, "apart")
-        chosen = register(m, Mux(product, part, slot.address[:low]), "weight_bank")
-        return clear, apart, Value.cast(Cat(chosen, address))
+        if not banks.w_bank_bits:
+            return out.clear, out.apart, register(m, slot.address, "address")
+        up, before = self.w[banks.w_shift_bits], self.w_out[banks.w_shift_bits]
+        near = slot.near
+        forward = Signal()
+        m.d.comb += forward.eq((near == 3) & (up == before) | (near == 1) & ~up & before | (near == 2) & up & ~before)
+        clear, apart = register(m, slot.clear | forward, "clear"), register(m, ~forward, "apart")
+        # address + up, one lookup for each bit
+        carries = Cat(up, up & slot.address[0], up & slot.full, up & slot.full & slot.address[2])
+        return clear, apart, register(m, slot.address ^ carries, "address")

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.accumulator import column_of, element_of, row_edge_of
+from hw.accumulator import column_of, element_of, idle_token, row_edge_of
 from hw.array import Array
 from hw.decoder import Decoder
 from hw.delay import chain, delayed
@@ -172,7 +172,8 @@ class Core(wiring.Component):
             m.d.comb += feed.whole.eq(layer.pool_kind)
         # The edge of banked accumulators takes the token with the code; the aligned one leaves it to its delay.
         to_edge = timing.feed(config) - (timing.row_edge(config) if config.banked else 0)
-        token = chain(m, engine.token.as_value(), to_edge, "token")
+        idle = idle_token(config)
+        token = chain(m, engine.token.as_value(), to_edge, "token", idle)
         for r in range(rows):
             edge = Ports(self.row_edge, f"edge_{r}", self.reset)
             m.submodules[f"edge_{r}"] = edge.instance
@@ -182,7 +183,7 @@ class Core(wiring.Component):
                 *([edge["token"].eq(token)] if config.banked else []),
                 *(getattr(array, f"{name}_{r}").eq(token if name == "token" else edge[name]) for name in array.moving),
             ]
-            token = chain(m, token, 1, f"token_{r}")
+            token = chain(m, token, 1, f"token_{r}", idle)
         m.d.comb += [
             weights.address.eq(
                 within_page(

@@ -46,11 +46,11 @@ def copies(m: Module, value: Value, count: int, name: str) -> list[Signal]:
     return found
 
 
-def chain(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
-    """`value` `cycles` cycles later, through registers that reset to 0: for what must not come out of a reset."""
+def chain(m: Module, value: ValueLike, cycles: int, name: str, init: int = 0) -> Value:
+    """`value` `cycles` cycles later, through registers that reset to `init`: for what must not come out of a reset."""
     result = Value.cast(value)
     for i in range(cycles):
-        stage = Signal(result.shape(), name=f"{name}_{i + 1}")
+        stage = Signal(result.shape(), name=f"{name}_{i + 1}", init=init)
         m.d.sync += stage.eq(result)
         result = stage
     return result

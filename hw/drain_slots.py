@@ -6,18 +6,18 @@ from amaranth.lib.wiring import In, Out
 
 from hw.delay import chain
 from shiftforge import timing
-from shiftforge.banks import Banks
+from shiftforge.banks import ADDRESS_BITS, WORDS, Banks
 from shiftforge.config import Config
 
 
 class DrainSlots(wiring.Component):
     """When the banks of a finished tile are read, and whether the next tile may begin.
 
-    Tiles use the two sets of banks in turn. A drain slot passes down the rows as a product does and in each PE reads one bank and
-    clears it; ``Banks.count`` of them, lowest bank first, read a tile. The first one waits for a drain buffer. They stand at least
-    ``timing.drain_spacing(config)`` cycles apart, begin ``timing.BANK_SETTLE`` cycles after the tile's last product, and the
-    products of the next tile but one come as many cycles after the last of them. After a reset all banks are cleared first, by
-    slots whose readings nobody takes.
+    The words of tiles form a ring (`Banks`), which drain slots follow: each passes down the rows as a product does and in each PE
+    reads one word and clears it. The first of a tile waits for a drain buffer. They stand at least ``timing.drain_spacing(config)``
+    cycles apart and begin ``timing.BANK_SETTLE`` cycles after the tile's last product. A tile begins as many cycles after the last
+    drain slot of the tile two before it, and of those `Banks.awaited` words that it shares with the one before. After a reset all
+    words are cleared first, by slots whose readings nobody takes.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class DrainSlots(wiring.Component):
     full : In(1)
         Both drain buffers are taken.
     slot : Out(1)
-        This cycle is a drain slot, of `bank` in `set`.
+        This cycle is a drain slot, of the word at `address`, which is one of a tile of `parity`.
     first : Out(1)
         It is a tile's first: it takes a drain buffer.
     wipe : Out(1)
@@ -52,42 +52,47 @@ class DrainSlots(wiring.Component):
                 "slot": Out(1),
                 "first": Out(1),
                 "wipe": Out(1, init=1),
-                "set": Out(1),
-                "bank": Out(range(self.banks.count)),
+                "parity": Out(1),
+                "address": Out(ADDRESS_BITS),
                 "blocked": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        spacing = timing.drain_spacing(self.config)
-        # How many tiles have issued their last product and may be read, or are not read yet: never more than the two sets.
-        readable, unread = Signal(2), Signal(2)
+        banks, spacing = self.banks, timing.drain_spacing(self.config)
+        # How many tiles have issued their last product and may be read, and how many words of such are not read yet.
+        readable = Signal(2)
+        unread = Signal(range(WORDS + 1))
         gap = Signal(range(max(spacing, 2)))
+        bank = Signal(range(banks.count))
         first_bank, last_bank = Signal(), Signal()
-        tile_drained = Signal()
+        reading, tile_drained = Signal(), Signal()
         m.d.comb += [
-            first_bank.eq(self.bank == 0),
-            last_bank.eq(self.bank == self.banks.count - 1),
-            self.slot.eq(self.wipe | (self.may & (readable != 0) & (gap == 0) & ~(first_bank & self.full))),
-            self.first.eq(self.slot & first_bank & ~self.wipe),
-            tile_drained.eq(self.slot & last_bank & ~self.wipe),
-            self.blocked.eq(self.wipe | (unread == 2)),
+            first_bank.eq(bank == 0),
+            last_bank.eq(bank == banks.count - 1),
+            reading.eq(~self.wipe & self.may & (readable != 0) & (gap == 0) & ~(first_bank & self.full)),
+            self.slot.eq(self.wipe | reading),
+            self.first.eq(reading & first_bank),
+            tile_drained.eq(reading & last_bank),
+            self.blocked.eq(self.wipe | (unread > banks.count - banks.awaited)),
         ]
-        with m.If(self.slot):
-            m.d.sync += self.bank.eq(Mux(last_bank, 0, self.bank + 1))
+        with m.If(self.wipe):
+            m.d.sync += [self.address.eq(self.address + 1), self.wipe.eq(self.address != WORDS - 1)]
+        with m.If(reading):
+            m.d.sync += [bank.eq(bank + 1), self.address.eq(self.address + 1), gap.eq(spacing - 1)]
             with m.If(last_bank):
-                m.d.sync += [self.set.eq(~self.set), self.wipe.eq(self.wipe & ~self.set)]
-            m.d.sync += gap.eq(spacing - 1)
+                step = banks.stride - banks.count + 1
+                m.d.sync += [bank.eq(0), self.address.eq(self.address + step), self.parity.eq(~self.parity)]
         with m.Elif(gap != 0):
             m.d.sync += gap.eq(gap - 1)
 
         def settled(event: Signal) -> Value:
-            """The event as it counts once the banks' read, add and write have passed."""
+            """The event as it counts once the words' read, add and write have passed."""
             return chain(m, event, timing.BANK_SETTLE - 1, event.name)
 
         m.d.sync += [
             readable.eq(readable + settled(self.tile_end) - tile_drained),
-            unread.eq(unread + self.tile_end - settled(tile_drained)),
+            unread.eq(unread + Mux(self.tile_end, banks.count, 0) - settled(reading)),
         ]
         return m

@@ -11,6 +11,7 @@ from hw.patch import PatchWalk
 from hw.pe import TOKEN
 from hw.pool import READING
 from shiftforge import timing
+from shiftforge.banks import ADDRESS_BITS, Banks
 from shiftforge.config import Config
 from shiftforge.packets import MAX_POOL_WORDS
 
@@ -22,7 +23,7 @@ class Engine(wiring.Component):
 
     With the aligned accumulator a tile's last block waits until one of the two drain buffers is free; nothing else ever stops it.
     With the banked one a cycle before a block may be given up to a drain slot of the tile before, and a tile does not begin before
-    the last drain slot of the tile two before it (`hw.drain_slots.DrainSlots`).
+    the words that it takes have been read (`hw.drain_slots.DrainSlots`).
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class Engine(wiring.Component):
     reading : Out(READING), absent without `max_pool`
         Of the read of this cycle, for `hw.pool.Pool`; a maximum issues no products.
     stall : Out(1)
-        A tile waits: its last block for a drain buffer (aligned), or its first for a set of banks (banked).
+        A tile waits: its last block for a drain buffer (aligned), or its first for words (banked).
     """
 
     def __init__(self, config: Config):
@@ -124,9 +125,18 @@ class Engine(wiring.Component):
             ]
         else:
             m.submodules.drain_slots = drains = DrainSlots(config)
-            bank_set = Signal()  # of the tile's products
+            banks = Banks.of(config)
+            base, parity = Signal(ADDRESS_BITS), Signal()  # of the tile that issues its products
             tile_end = product & last_phase & last_block
-            m.d.sync += bank_set.eq(bank_set ^ tile_end)
+            with m.If(tile_end):
+                m.d.sync += [base.eq(base + banks.stride), parity.eq(~parity)]
+            # Products and drain slots are in turn of one tile and the next: where that changes, the tile under way has ended.
+            reading, turn = drains.slot & ~drains.wipe, Signal()
+            under_way = (
+                Signal()
+            )  # parity of the tile that has had its first product or whose predecessor its first drain slot
+            m.d.comb += turn.eq((product | reading) & (Mux(reading, ~drains.parity, parity) ^ under_way))
+            m.d.sync += under_way.eq(under_way ^ turn)
             m.d.comb += [
                 drains.may.eq(~running | first_phase),
                 drains.tile_end.eq(tile_end),
@@ -134,10 +144,11 @@ class Engine(wiring.Component):
                 self.stall.eq(running & first_phase & drains.blocked),
                 issue.eq(running & ~self.stall & ~drains.slot),
                 reserve.eq(drains.first),
-                self.token.valid.eq(product | drains.wipe),
-                self.token.drain.eq(drains.slot),
-                self.token.set.eq(Mux(drains.slot, drains.set, bank_set)),
-                self.token.bank.eq(drains.bank),
+                self.token.write.eq(product | drains.slot),
+                self.token.hold.eq(~reading),
+                self.token.other.eq(~product),
+                self.token.turn.eq(turn | drains.wipe),
+                self.token.address.eq(Mux(drains.slot, drains.address, base)),
             ]
         with m.If(reserve & ~self.tile_drained):
             m.d.sync += waiting.eq(waiting + 1)

@@ -18,6 +18,12 @@ class Unit(Protocol):
     def elaborate(self, platform: object) -> Module: ...
 
 
+class Named(Protocol):
+    """Signals by the names of ports."""
+
+    def __getitem__(self, name: str, /) -> Value: ...
+
+
 class Ports:
     """One instance of `unit`: an attribute per port, each a signal of the port's shape, and the `Instance` itself.
 

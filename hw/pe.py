@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.delay import copies, register, unless
-from hw.instance import Unit
+from hw.instance import Named, Unit
 from hw.tech.add_select import AddSelect
 from hw.tech.add_signed import AddSigned
 from shiftforge.config import Config
@@ -119,7 +119,7 @@ class PE(wiring.Component):
     def _wire_bits(self) -> int:
         return self.config.weights.element_bits + (self.config.weights.bits == 2)
 
-    def wires(self, element: Value) -> Value:
+    def wires(self, element: Value, ports: Named) -> Value:
         """`w` of a weight element, made once per column: with 2-bit weights the complement of its exponent goes with it, because
         one of each PE's registers is set by that, and a set has no inverter."""
         return Value.cast(Cat(element, ~element[0])[: self._wire_bits])

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from shiftforge import timing
-from shiftforge.banks import SETS, Banks
+from shiftforge.banks import ADDRESS_BITS, WORDS, Banks
 from shiftforge.config import Config, ceil_div
 from shiftforge.errors import InputError
 from shiftforge.files import read_text
@@ -130,16 +130,19 @@ def _aligned_pe(config: Config) -> Features:
 def _banked_pe(config: Config) -> Features:
     """The halves of a word and of what is added to it, the upper one a register later."""
     banks, flags = Banks.of(config), config.activation.flag_bits
-    halves = (banks.low_bits, banks.word_bits - banks.low_bits)
-    lift = (1 << (banks.w_shift_bits - 1)) - 1  # of the shift before the registers that choose the last one
+    low, high = banks.low_bits, banks.word_bits - banks.low_bits
+    shifted = banks.significand_bits + (1 << (banks.w_shift_bits - 1)) - 1  # the last shift is a choice of registers
+    rest = 0 if banks.upper_counts else banks.reach + 1
     return {
         "one": 1,
         "word": banks.word_bits,
-        "memory": sum(_lut_memories(SETS * banks.count, bits) for bits in halves),
+        "chain": 2 * ceil_div(low + 2, 2) + 2 * ceil_div(high + (not banks.upper_counts), 2),
+        "memory": _lut_memories(WORDS, low) + _lut_memories(WORDS, high),
         "significand": banks.significand_bits,
-        "addend": banks.product_bits + 1,
-        "upper": max(0, banks.product_bits + 1 - banks.low_bits),
-        "shifts": (banks.significand_bits + lift) * max(1, banks.w_shift_bits - 1),
+        "addend": shifted + 1,
+        "upper": rest,
+        "a bit above": banks.reach if banks.upper_counts else 0,
+        "shifts": shifted * max(1, banks.w_shift_bits - 1),
         "weight banks": banks.w_bank_bits,
         "flags": flags,
         "mask": config.weights.mask,
@@ -148,6 +151,10 @@ def _banked_pe(config: Config) -> Features:
 
 def _edge(config: Config) -> Features:
     return {config.activation.name: 1}
+
+
+def _banked_edge(config: Config) -> Features:
+    return {config.activation.name: 1, "weight banks": Banks.of(config).w_bank_bits}
 
 
 def _aligned_column(config: Config) -> Features:
@@ -223,6 +230,7 @@ def _core(config: Config) -> Features:
     return {
         "one": 1,
         "banked": config.banked,
+        "tokens": rows if config.banked else 0,
         "read-out": cols * capture * merges(config),
         "skew": element * cols * (cols - 1) / 2,
         "drain": lanes * sums * config.groups,
@@ -264,7 +272,7 @@ _FEATURES = MappingProxyType(
         "pe aligned": _aligned_pe,
         "pe banked": _banked_pe,
         "edge aligned": _edge,
-        "edge banked": _edge,
+        "edge banked": _banked_edge,
         "column aligned": _aligned_column,
         "column banked": _banked_column,
         "lane": _lane,
@@ -376,8 +384,8 @@ def _unread(config: Config) -> int:
     rows, cols = config.rows, config.cols
     if config.banked:
         banks = Banks.of(config)
-        # The activation's sign, the slot's address, and `clear` and `apart` where the weight changes them.
-        right = 1 + banks.bank_bits + SETS.bit_length() - 1 + (2 if banks.w_bank_bits else 0)
+        # The activation's sign, the slot's address, and what the weight makes other marks of.
+        right = 1 + ADDRESS_BITS + (4 if banks.w_bank_bits else 0)
         return rows * right + cols + (rows - 1) * cols
     right = config.activation.fixed_bits + config.activation.flag_bits
     # Three wires of a weight: of four bits the third one is read once more, by the second shift. Of a tally what it is made of

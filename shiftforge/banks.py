@@ -12,22 +12,28 @@ from shiftforge.config import Config, ceil_div
 from shiftforge.errors import InputError
 from shiftforge.formats import Format, WeightCode
 
-BANKS = 8
-"""Words of a set. Two sets, one that accumulates and one that drains, fill the 16 words of a LUT memory on ECP5."""
-SETS = 2
+WORDS = 16
+"""Words of a processing element, a LUT memory on ECP5: those of a tile that accumulates and of one that drains."""
+ADDRESS_BITS = (WORDS - 1).bit_length()
+MOST_BANKS = 9
+"""Of one tile. With more than half of `WORDS` the next tile waits for the words that it shares with the one before."""
+WIDEST_LOW_HALF = 16
+"""Bits up to which the lower half of a word is made wide enough for a product, but for one bit: its carry chain sets the clock."""
 
 
 @dataclass(frozen=True)
 class Banks:
-    """The words of one set in a processing element.
+    """The words of a tile in a processing element.
 
     ::
 
-        E:  [  bank (x_bank_bits)  |  edge shift (granularity)  ]      the row edge shifts the significand by the low bits
-        e:  [  bank (w_bank_bits)  |  PE shift (w_shift_bits)   ]      the PE shifts it by the weight exponent's low bits
+        E:  [ x_bank_bits |     edge shift (granularity)     ]      the row edge shifts the significand by the low bits
+        e:  [ w_bank_bits | PE shift (up to the same width)  ]      the PE shifts it by the weight exponent's low bits
 
-    Bank ``x * 2**w_bank_bits + w`` has the weight ``2**shift_of(bank)``. Neighbours always differ by `step` positions: either no
-    bit of the weight exponent selects a bank, or it has as many bits as the granularity.
+        bank = sum of both high parts, 0..count - 1; its weight is 2**shift_of(bank)
+
+    The words of all tiles form a ring: bank b of tile t has the address ``(t * stride + b) % WORDS``. Banks are read and cleared in
+    the order of their addresses, and a tile begins when as many words of the tile before it as it shares with it are (`awaited`).
 
     Parameters
     ----------
@@ -60,21 +66,21 @@ class Banks:
 
     @cached_property
     def granularity(self) -> int:
-        """Low bits of E that shift at the row edge: as many as the weight exponent has, or more where `BANKS` would not do."""
-        largest = self.activation.max_exponent_field
-        fewest = next(g for g in range(self.activation.exponent_bits) if largest >> g < BANKS)
-        return max(self.weights.exponent_bits, fewest)
+        """Low bits of both exponents that shift: the fewest with which `MOST_BANKS` will do."""
+        largest = (self.activation.max_exponent_field, self.weights.max_exponent)
+        return next(
+            g for g in range(1, self.activation.exponent_bits) if sum(e >> g for e in largest) + 1 <= MOST_BANKS
+        )
 
     @property
     def x_bank_bits(self) -> int:
-        """High bits of E in the bank's number."""
+        """High bits of E, which select a bank."""
         return (self.activation.max_exponent_field >> self.granularity).bit_length()
 
     @property
     def w_bank_bits(self) -> int:
-        """High bits of the weight exponent, the lowest of the bank's number: as many as there is room for, if steps stay equal."""
-        room = (BANKS.bit_length() - 1) - self.x_bank_bits
-        return room if self.granularity == self.weights.exponent_bits else 0
+        """High bits of the weight exponent, which are added to those of E: 1 or none."""
+        return max(0, self.weights.exponent_bits - self.granularity)
 
     @property
     def w_shift_bits(self) -> int:
@@ -82,19 +88,24 @@ class Banks:
         return self.weights.exponent_bits - self.w_bank_bits
 
     @property
-    def bank_bits(self) -> int:
-        """Bits of a bank's number."""
-        return self.x_bank_bits + self.w_bank_bits
+    def count(self) -> int:
+        """Banks of a tile."""
+        return (self.activation.max_exponent_field >> self.granularity) + (1 << self.w_bank_bits)
 
     @property
-    def count(self) -> int:
-        """Banks of a set, a power of two."""
-        return 1 << self.bank_bits
+    def stride(self) -> int:
+        """From a tile's first word to that of the next tile. Half of the words where that will do: nothing is to be added then."""
+        return max(self.count, WORDS // 2)
+
+    @property
+    def awaited(self) -> int:
+        """Words of a tile that must have been read before the next tile begins, because they are words of that one too."""
+        return max(0, 2 * self.count - WORDS)
 
     @property
     def step(self) -> int:
         """Neighbouring banks differ in weight by this many bit positions."""
-        return 1 << (self.granularity - self.w_bank_bits)
+        return 1 << self.granularity
 
     def shift_of(self, bank: int) -> int:
         """A word's weight: its least bit counts ``2**shift_of(bank)`` units of ``2**lsb_exponent``.
@@ -128,7 +139,19 @@ class Banks:
     @property
     def low_bits(self) -> int:
         """Lower half of a word, which a processing element adds one cycle before the upper one; whole LUT memories of 4 bits."""
-        return min(4 * ceil_div(self.word_bits, 8), self.word_bits - 1)
+        half = 4 * ceil_div(self.word_bits, 8)
+        enough = 4 * ceil_div(self.product_bits - 1, 4)
+        return min(max(half, enough) if enough <= WIDEST_LOW_HALF else half, self.word_bits - 1)
+
+    @property
+    def reach(self) -> int:
+        """Bits of a product's magnitude in the upper half of a word."""
+        return max(0, self.product_bits - self.low_bits)
+
+    @property
+    def upper_counts(self) -> bool:
+        """Whether so little reaches the upper half that its addend is found without a carry: -2..2 with a bit, else -1..1."""
+        return self.reach <= 1
 
     @property
     def running_bits(self) -> int:

@@ -47,7 +47,8 @@ def widths(config: Config) -> Ledger:
             "min overlap K",
             min_overlap_k(config),
             "elements",
-            "from this K on no tile waits for the drain of those before it",
+            "from this K on no tile waits for the drain of those before it"
+            + (f", but each {waits} cycles for shared words" if (waits := awaited_cycles(config)) else ""),
         ),
     ]
     if not config.banked:
@@ -62,23 +63,34 @@ def min_overlap_k(config: Config) -> int:
 
     Aligned: its last block waits for the buffer of the tile two before it, which is free once that tile has passed the array (its
     last slot to the last PE's sum) and has been drained. Banked: its first drain slot waits for that buffer, each drain slot stands
-    before a block of the next tile, and the last one must come before that tile ends.
+    before a block of the next tile, but for those which that tile waits for in any case (`Banks.awaited`), and the last one must
+    come before that tile ends.
     """
     rows, drain = config.rows, config.rows * config.groups
     passage = timing.last_slot_to_first_write(config) + (rows - 1) + (config.cols - 1) + 1
     if not config.banked:
         words = max(config.groups, ceil_div(rows - 1 + passage + drain, 2 * rows))
     else:
-        slots = Banks.of(config).count
-        settle = ceil_div(timing.BANK_SETTLE - 1, rows)  # blocks
-        apart = ceil_div(timing.drain_spacing(config) - 1, rows)
-        reading = (slots - 1) * (apart * rows + 1)  # first drain slot to last
+        banks, spacing, settle = Banks.of(config), timing.drain_spacing(config), timing.BANK_SETTLE
+        within = banks.count - banks.awaited  # drain slots that stand among the products of the next tile
+        apart = ceil_div(spacing - 1, rows)  # blocks
+        reading = (within - 1) * (apart * rows + 1)  # first drain slot to last
+        lost = within  # cycles of a tile in which no product comes
+        if banks.awaited:
+            reading += (banks.awaited - 1) * spacing + settle + rows
+            lost += awaited_cycles(config)
         words = max(
-            settle + (slots - 1) * apart + max(settle, 1),
-            ceil_div(drain - slots, rows),
-            ceil_div(ceil_div(reading + passage + drain, 2) - slots, rows),
+            ceil_div(settle - 1, rows) + (within - 1) * apart + max(ceil_div(spacing - settle, rows), 1),
+            ceil_div(drain - lost, rows),
+            ceil_div(ceil_div(reading + passage + drain, 2) - lost, rows),
         )
     return (words - 1) * rows + 1
+
+
+def awaited_cycles(config: Config) -> int:
+    """Cycles between the products of two tiles, for the words that they share; 0 where there are none."""
+    awaited = Banks.of(config).awaited if config.banked else 0
+    return 2 * timing.BANK_SETTLE - 1 + (awaited - 1) * timing.drain_spacing(config) if awaited else 0
 
 
 def describe(config: Config, files: Mapping[str, bytes], ports: Mapping[str, tuple[str, int]]) -> str:

@@ -4,7 +4,7 @@ A latency of n means: a value that a unit samples at rising edge t is visible at
 unit samples it at edge t + n.
 """
 
-from shiftforge.banks import SETS, Banks
+from shiftforge.banks import WORDS
 from shiftforge.config import Config, ceil_div, power_of_two_at_least
 from shiftforge.formats import FP32, Format
 
@@ -25,8 +25,11 @@ BANKED_COLUMN = 3
 """Column reader of banked accumulators: from the capture of a word's lower half to its sum with the banks below, in the drain
 buffer."""
 BANK_SETTLE = 2
-"""Least distance of slots that may use the same bank of the same set other than product after product: a product and the drain
-slot after it, or a drain slot and the product after it."""
+"""Least distance of slots that may use the same word other than product after product: a product and the drain slot after it, or a
+drain slot and the product after it."""
+WIPED = WORDS
+"""The first cycle after a reset in which a product may be issued with banked accumulators: all words are cleared before, one per
+cycle."""
 DRAIN_READ = 2
 """From a drain step's buffer address to the lanes' sum input."""
 CREDIT = 2
@@ -61,11 +64,6 @@ def read_out(config: Config) -> int:
 def drain_spacing(config: Config) -> int:
     """Least distance of drain slots: the rows' words must not meet in a column, nor a row's next word its unfinished sum there."""
     return max(config.rows, BANKED_COLUMN)
-
-
-def wiped(config: Config) -> int:
-    """The first cycle after a reset in which a product may be issued: all banks of both sets are cleared before, one per cycle."""
-    return SETS * Banks.of(config).count
 
 
 def row_edge(config: Config) -> int:

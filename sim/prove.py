@@ -28,13 +28,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("hw", "shiftforge", "sim")
 
 _READ = "read_rtlil miter.il; {library}hierarchy -top top; proc -norom; flatten; "
-# Registers become wires: sound after `latency_of`.
+# Registers become wires, which start as nothing: sound after `latency_of`.
 _WIRES = """module \\$dff (CLK, D, Q);
 parameter WIDTH = 0; parameter CLK_POLARITY = 1;
 input CLK; input [WIDTH-1:0] D; output [WIDTH-1:0] Q; assign Q = D;
 endmodule
 """
-_INDUCTION_STEPS = 24
+_AS_WIRES = "setattr -unset init w:*; techmap -map wires.v; opt -full; "
 
 Verdict = Literal["proven", "refuted"]
 
@@ -72,7 +72,7 @@ def verdict(script: Script, folder: Path, limit_s: float) -> Verdict:
             return "refuted"
         if script.smt:
             return _by_z3(script, folder, limit_s)
-        steps = "techmap -map wires.v; opt -full; sat -prove bad 0 -show-inputs top"
+        steps = _AS_WIRES + "sat -prove bad 0 -show-inputs top"
     printed = run("yosys", ["-Q", "-p", read + steps], cwd=folder, log=folder / "sat.log", timeout_s=limit_s)
     if "no model found: SUCCESS!" in printed or "Induction step proven: SUCCESS!" in printed:
         return "proven"
@@ -86,7 +86,7 @@ def verdict(script: Script, folder: Path, limit_s: float) -> Verdict:
 def _by_z3(script: Script, folder: Path, limit_s: float) -> Verdict:
     if importlib.util.find_spec("z3") is None:
         raise ToolError("z3 must be installed (a second truth): `pip install -c constraints.txt -e '.[dev]'`")
-    steps = "techmap -map wires.v; opt -full; write_smt2 -wires unit.smt2"
+    steps = _AS_WIRES + "write_smt2 -wires unit.smt2"
     run("yosys", ["-q", "-p", _READ.format(library="") + steps], cwd=folder, log=folder / "smt.log", timeout_s=limit_s)
     question = (folder / "unit.smt2").read_text(encoding="utf-8") + script.smt
     (folder / "question.smt2").write_text(question, encoding="utf-8")
@@ -103,7 +103,7 @@ def _induction(script: Script) -> str:
     keep = [f"setattr -set keep 1 w:unit.{mine} w:{its}" for mine, its in named]
     peeks = [f"-set \\{port} \\unit.{mine}" for port, mine in script.peeked]
     claims = [f"-prove \\unit.{mine} \\{its}" for mine, its in script.equal]
-    sat = ["sat -tempinduct -show-inputs", f"-maxsteps {_INDUCTION_STEPS}", *peeks, "-prove bad 0", *claims, "top"]
+    sat = ["sat -tempinduct -show-inputs", f"-maxsteps {script.steps}", *peeks, "-prove bad 0", *claims, "top"]
     return "; ".join([*keep, "memory_map", "opt -full", " ".join(sat)])
 
 

@@ -216,8 +216,15 @@ UNITS = MappingProxyType(
                 _single("hw.banked_edge", "BankedEdge"),
             ),
             Unit(
+                "ring_edge",
+                "the same where the weight adds to the bank, 4-bit weights",
+                "sim.benches.banked_edge",
+                _config(1, 1, "fp8_e5m2", "fp16", 4, accumulator="banked"),
+                _single("hw.banked_edge", "BankedEdge"),
+            ),
+            Unit(
                 "banked_pe",
-                "every register on every cycle, random inputs, a bank bit from the weight",
+                "every register on every cycle, random inputs, a weight that adds to the bank",
                 "sim.benches.banked_pe",
                 _config(1, 1, "fp16", "fp32", 4, accumulator="banked"),
                 _banked_pe,
@@ -231,10 +238,24 @@ UNITS = MappingProxyType(
                 _banked_array,
             ),
             Unit(
+                "ring_array",
+                "the same where tiles share words, fp16 with 4-bit weights",
+                "sim.benches.banked_array",
+                _config(2, 3, "fp16", "fp32", 4, accumulator="banked"),
+                _banked_array,
+            ),
+            Unit(
                 "banked_column",
                 "every sum of the banks' words, every read, 3 rows of bf16",
                 "sim.benches.banked_column",
                 _config(3, 2, "bf16", "bf16", 3, accumulator="banked"),
+                _single("hw.banked_column", "BankedColumn"),
+            ),
+            Unit(
+                "ring_column",
+                "the same of nine banks, fp16 with 4-bit weights",
+                "sim.benches.banked_column",
+                _config(3, 2, "fp16", "fp16", 4, accumulator="banked"),
                 _single("hw.banked_column", "BankedColumn"),
             ),
             Unit(
@@ -264,6 +285,13 @@ UNITS = MappingProxyType(
                 "every read, product and drain slot of random products and convolutions, resets in between, 3x5",
                 "sim.benches.banked_engine",
                 _config(3, 5, "bf16", "bf16", 3, 60, accumulator="banked"),
+                _single("hw.engine", "Engine"),
+            ),
+            Unit(
+                "ring_engine",
+                "the same where tiles share words, fp16 with 4-bit weights",
+                "sim.benches.banked_engine",
+                _config(3, 5, "fp16", "fp16", 4, 60, accumulator="banked"),
                 _single("hw.engine", "Engine"),
             ),
             Unit(

@@ -1,11 +1,11 @@
 """An adder behind two ORs: the technology module of the banked accumulators."""
 
-from amaranth.hdl import Instance, Module, Signal, ValueLike
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Module
+
+from hw.tech.adder import Adder
 
 
-class AddMerge(wiring.Component):
+class AddMerge(Adder):
     """``sum = (a | b) + (c | d) + carry``, modulo ``2**width``; combinational.
 
     Where one of `a` and `b` is always zero, and one of `c` and `d`, it adds whichever is not: a choice without a select signal,
@@ -17,37 +17,26 @@ class AddMerge(wiring.Component):
     ----------
     width : int
         At least 1.
+    carries : int
+        1: with a carry in, which takes a bit of the chain. 0: there is none, nor its port.
 
     Members
     -------
     a, b, c, d : In(width)
-    carry : In(1)
+    carry : In(1), with `carries`
     sum : Out(width)
     """
 
-    def __init__(self, width: int):
-        self.width = width
-        ports = {name: In(width) for name in "abcd"}
-        super().__init__({**ports, "carry": In(1), "sum": Out(width)})
+    def __init__(self, width: int, carries: int):
+        self.carries = carries
+        super().__init__(width, {**dict.fromkeys("abcd", width), **({"carry": 1} if carries else {})})
 
     @property
     def module_name(self) -> str:
-        return f"sf_add_merge_{self.width}"
+        return f"sf_add_merge_{self.width}_{self.carries}"
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.d.comb += self.sum.eq((self.a | self.b) + (self.c | self.d) + self.carry)
+        total = (self.a | self.b) + (self.c | self.d)
+        m.d.comb += self.sum.eq(total + self.carry if self.carries else total)
         return m
-
-    def add(
-        self, m: Module, name: str, *, a: ValueLike, b: ValueLike, c: ValueLike, d: ValueLike, carry: ValueLike
-    ) -> Signal:
-        """Instantiate the module as submodule `name` of `m`; returns its sum. Who does so lists this unit among its `units`."""
-        total = Signal(self.width, name=f"{name}_sum")
-        ports: dict[str, Signal] = {}
-        for port, value in {"a": a, "b": b, "c": c, "d": d, "carry": carry}.items():
-            width = 1 if port == "carry" else self.width
-            signal = ports[f"i_{port}"] = Signal(width, name=f"{name}_{port}")
-            m.d.comb += signal.eq(value)
-        m.submodules[name] = Instance(self.module_name, **ports, o_sum=total)
-        return total

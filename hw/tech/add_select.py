@@ -1,11 +1,11 @@
 """An adder behind a multiplexer: the technology module of the aligned accumulator with weights of 3 and 4 bits."""
 
-from amaranth.hdl import Instance, Module, Signal, ValueLike
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Module
+
+from hw.tech.adder import Adder
 
 
-class AddSelect(wiring.Component):
+class AddSelect(Adder):
     """``sum = a + (d & select | c & ~select) + carry``, modulo ``2**width``; combinational.
 
     Emitted once per width as a module of its own, in plain Verilog. `hw.tech.ecp5` has the same function in carry cells, where the
@@ -28,9 +28,10 @@ class AddSelect(wiring.Component):
     """
 
     def __init__(self, width: int, carries: int):
-        self.width, self.carries = width, carries
-        words = dict.fromkeys(("a", "c", "d", "select"), In(width))
-        super().__init__({**words, **({"carry": In(1)} if carries else {}), "sum": Out(width)})
+        self.carries = carries
+        super().__init__(
+            width, {**dict.fromkeys(("a", "c", "d", "select"), width), **({"carry": 1} if carries else {})}
+        )
 
     @property
     def module_name(self) -> str:
@@ -41,14 +42,3 @@ class AddSelect(wiring.Component):
         total = self.a + (self.d & self.select | self.c & ~self.select)
         m.d.comb += self.sum.eq(total + self.carry if self.carries else total)
         return m
-
-    def add(self, m: Module, name: str, **ports: ValueLike) -> Signal:
-        """Instantiate the module as submodule `name` of `m`, a value for each port but `sum`; returns its sum.
-
-        Who does so lists this unit among its `units`, so that it is emitted.
-        """
-        total = Signal(self.width, name=f"{name}_sum")
-        m.submodules[name] = Instance(
-            self.module_name, **{f"i_{port}": value for port, value in ports.items()}, o_sum=total
-        )
-        return total

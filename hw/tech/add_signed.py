@@ -1,11 +1,11 @@
 """An adder of either sign behind a choice: the technology module of the aligned accumulator with 2-bit weights."""
 
-from amaranth.hdl import Instance, Module, Signal, ValueLike
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Module, Signal, ValueLike
+
+from hw.tech.adder import Adder
 
 
-class AddSigned(wiring.Component):
+class AddSigned(Adder):
     """``sum = a + ((c & d) ^ negative)``, modulo ``2**width``; combinational.
 
     Precondition: where `negative` has a 1, so has ``c | d``. Other inputs give no meaningful sum.
@@ -30,8 +30,7 @@ class AddSigned(wiring.Component):
     """
 
     def __init__(self, width: int):
-        self.width = width
-        super().__init__({**dict.fromkeys(("a", "c", "d", "negative"), In(width)), "sum": Out(width)})
+        super().__init__(width, dict.fromkeys(("a", "c", "d", "negative"), width))
 
     @property
     def module_name(self) -> str:
@@ -42,15 +41,8 @@ class AddSigned(wiring.Component):
         m.d.comb += self.sum.eq(self.a + ((self.c & self.d) ^ self.negative))
         return m
 
-    def add(self, m: Module, name: str, *, a: ValueLike, c: ValueLike, d: ValueLike, negative: ValueLike) -> Signal:
-        """Instantiate the module as submodule `name` of `m`; returns its sum. Who does so lists this unit among its `units`.
-
-        The inputs are signals ``<name>_<port>``, for proofs to look at.
-        """
-        total = Signal(self.width, name=f"{name}_sum")
-        ports: dict[str, Signal] = {}
-        for port, value in {"a": a, "c": c, "d": d, "negative": negative}.items():
-            signal = ports[f"i_{port}"] = Signal(self.width, name=f"{name}_{port}")
-            m.d.comb += signal.eq(value)
-        m.submodules[name] = Instance(self.module_name, **ports, o_sum=total)
-        return total
+    def add(self, m: Module, name: str, **ports: ValueLike) -> Signal:
+        """As of `Adder`; the inputs are signals ``<name>_<port>``, for proofs to look at."""
+        inputs = {port: Signal(self.width, name=f"{name}_{port}") for port in ports}
+        m.d.comb += [inputs[port].eq(value) for port, value in ports.items()]
+        return super().add(m, name, **inputs)

@@ -6,8 +6,9 @@ A CCU2C holds two bits of a carry chain (Lattice FPGA-TN-02200, as yosys' ``ecp5
     g = INIT[2*B + A]                    COUT = p ? carry : g
 
 where g is the same table with C = D = 0. An adder of A and any f(B, C, D) has p = A ^ f; where p = 0, A is the carry, so that
-g = A will do, which is so when f(B, 0, 0) = 0. A multiplexer is such an f: it costs no LUT. So do the ORs of (A | B) + (C | D):
-g = A | B. (C & D) ^ B is no such f, unless B = 1 never meets C = D = 0: then p there may be A all the same.
+g = A will do, which is so when f(B, 0, 0) = 0. A multiplexer is such an f: it costs no LUT. So do the ORs of (A | B) + (C | D),
+and the AND of (A | B) + (C & D): g = A | B. (C & D) ^ B is no such f, unless B = 1 never meets C = D = 0: then p there may be A all
+the same.
 
 A choice of four words takes two LUT4 for a bit: the first tells what the lower pair gives, or, where the upper pair is wanted,
 which of it.
@@ -20,6 +21,7 @@ from types import MappingProxyType
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 
 from hw.instance import Unit
+from hw.tech.add_gated import AddGated
 from hw.tech.add_merge import AddMerge
 from hw.tech.add_select import AddSelect
 from hw.tech.add_signed import AddSigned
@@ -35,6 +37,8 @@ _ADD_SELECT = _table([i & 1 ^ (i >> 3 if i & 2 else i >> 2) & 1 for i in range(1
 """p = A ^ (B ? D : C)."""
 _ADD_MERGE = _table([(i | i >> 1) & 1 ^ (i >> 2 | i >> 3) & 1 for i in range(16)])
 """p = (A | B) ^ (C | D)."""
+_ADD_GATED = _table([(i | i >> 1) & 1 ^ (i >> 2 & i >> 3) & 1 for i in range(16)])
+"""p = (A | B) ^ (C & D)."""
 _ADD_SIGNED = _table([i & 1 ^ ((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3 else 0) for i in range(16)])
 """p = A ^ B ^ (C & D); A where C = D = 0, for g."""
 _CARRY = _table([i & 1 if i < 8 else 0 for i in range(16)])
@@ -80,12 +84,22 @@ class Ecp5AddSelect(AddSelect):
 
 
 class Ecp5AddMerge(AddMerge):
-    """`AddMerge` as a carry chain: one bit for the carry in, and `width` more."""
+    """`AddMerge` as a carry chain: `width` bits, and one before them for a carry in."""
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = [(_ADD_MERGE, self.a[i], self.b[i], self.c[i], self.d[i]) for i in range(self.width)]
-        m.d.comb += self.sum.eq(_chain(m, self.carry, bits))
+        m.d.comb += self.sum.eq(_chain(m, self.carry if self.carries else None, bits))
+        return m
+
+
+class Ecp5AddGated(AddGated):
+    """`AddGated` as a carry chain of `width` bits."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = [(_ADD_GATED, self.a[i], self.b[i], self.c[i], self.d[i]) for i in range(self.width)]
+        m.d.comb += self.sum.eq(_chain(m, None, bits))
         return m
 
 
@@ -121,6 +135,7 @@ _IMPLEMENTATIONS: MappingProxyType[str, Callable[..., Unit]] = MappingProxyType(
     {
         "sf_add_select": Ecp5AddSelect,
         "sf_add_merge": Ecp5AddMerge,
+        "sf_add_gated": Ecp5AddGated,
         "sf_add_signed": Ecp5AddSigned,
         "sf_choose": Ecp5Choose,
     }

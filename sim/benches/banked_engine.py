@@ -5,10 +5,18 @@ from dataclasses import dataclass, field
 import cocotb
 import numpy as np
 
+from golden.banked_edge import (
+    TOKEN_ADDRESS_SHIFT,
+    TOKEN_BUBBLE,
+    TOKEN_DRAIN,
+    TOKEN_PRODUCT,
+    TOKEN_TURN,
+    TOKEN_WIPE,
+)
 from golden.decoder import Layer
 from golden.engine import BankedEngine, tile_latency
 from shiftforge import timing
-from shiftforge.banks import Banks
+from shiftforge.banks import WORDS, Banks
 from shiftforge.config import Config, ceil_div
 from sim.benches.engine import BUFFERS, Slot, issued, layer_slots, random_image
 from sim.benches.lockstep import Script, Values, bench_setup, pack_layer, play, random_layer
@@ -21,66 +29,82 @@ class Device:
     """The rules, cycle by cycle: what a running layer's tiles and drain slots have come to."""
 
     config: Config
-    banks: int
+    banks: Banks
     wiping: int = 0
     """Slots of the wipe after a reset that are still to come."""
-    tile_set: int = 0
-    read_set: int = 0
+    base: int = 0
+    """First word of the tile that issues products, or comes next."""
+    address: int = 0
+    """The next word to be read."""
     bank: int = 0
+    """Which of its tile's it is."""
+    turned: bool = True
+    """Whether the tile last begun or, where it has ended, the next one is told from the one before it."""
     taken: int = 0
     """Drain buffers."""
     ends: list[int] = field(default_factory=list)
     """Cycle of each tile's last product."""
-    reads: list[int] = field(default_factory=list)
-    """Cycle of each tile's last drain slot."""
+    slots: list[int] = field(default_factory=list)
+    """Cycles of the drain slots, of all tiles in turn."""
     last_read: int = -99
 
     def reset(self) -> None:
-        self.wiping, self.tile_set, self.read_set, self.bank, self.taken = 2 * self.banks, 0, 0, 0, 0
-        self.ends, self.reads = [], []
+        self.wiping, self.base, self.address, self.bank, self.taken, self.turned = WORDS, 0, 0, 0, 0, True
+        self.layer()
+
+    def layer(self) -> None:
+        """Another layer begins."""
+        self.ends, self.slots = [], []
+
+    @property
+    def reads(self) -> list[int]:
+        """Cycle of each tile's last drain slot."""
+        return self.slots[self.banks.count - 1 :: self.banks.count]
 
     def may_read(self, now: int, boundary: bool) -> bool:
         """Whether this cycle is a drain slot."""
-        if (
-            not boundary
-            or len(self.reads) == len(self.ends)
-            or now < self.last_read + timing.drain_spacing(self.config)
-        ):
+        read = len(self.slots) // self.banks.count
+        if not boundary or read == len(self.ends) or now < self.last_read + timing.drain_spacing(self.config):
             return False
-        return now >= self.ends[len(self.reads)] + timing.BANK_SETTLE and (self.bank > 0 or self.taken < BUFFERS)
+        return now >= self.ends[read] + timing.BANK_SETTLE and (self.bank > 0 or self.taken < BUFFERS)
 
     def tile_waits(self, now: int) -> bool:
-        """Whether the set of banks of the tile that comes next is not free."""
-        before = len(self.ends) - 2
-        return before >= 0 and (len(self.reads) <= before or now < self.reads[before] + timing.BANK_SETTLE)
+        """Whether a word of the tile that comes next is still one of the tile before it, or of the one before that."""
+        tiles = len(self.ends)
+        needed = max((tiles - 1) * self.banks.count, 0) + (self.banks.awaited if tiles else 0)
+        read = sum(cycle + timing.BANK_SETTLE <= now for cycle in self.slots)
+        return read < needed
 
     def read(self, now: int) -> Values:
         """Issue a drain slot."""
-        expected = {"token": 2 | self.read_set << 2 | self.bank << 3}
+        newest = len(self.slots) // self.banks.count == len(self.ends) - 1
+        expected = self._token(TOKEN_DRAIN, self.address, newest)
         self.taken += self.bank == 0
         self.last_read = now
-        self._next_bank()
-        if self.bank == 0:
-            self.reads.append(now)
+        self.slots.append(now)
+        self.bank = (self.bank + 1) % self.banks.count
+        self.address += 1 if self.bank else self.banks.stride - self.banks.count + 1
         return expected
 
     def wipe(self) -> Values:
         """Issue a slot of the wipe."""
+        expected = {"token": TOKEN_WIPE | (WORDS - self.wiping) << TOKEN_ADDRESS_SHIFT}
         self.wiping -= 1
-        expected = {"token": 3 | self.read_set << 2 | self.bank << 3}
-        self._next_bank()
         return expected
 
-    def _next_bank(self) -> None:
-        self.bank = (self.bank + 1) % self.banks
-        self.read_set ^= self.bank == 0
+    def _token(self, kind: int, address: int, newest: bool) -> Values:
+        """With the mark of a turn where it is the first of what follows a tile's end."""
+        turn = newest and not self.turned
+        self.turned |= turn
+        return {"token": kind | turn * TOKEN_TURN | address % WORDS << TOKEN_ADDRESS_SHIFT}
 
     def product(self, now: int, slot: Slot) -> Values:
         """Issue a product."""
-        expected = issued(slot, self.config) | {"token": 1 | self.tile_set << 2 | self.bank << 3}
+        expected = issued(slot, self.config) | self._token(TOKEN_PRODUCT, self.base, True)
         if slot.token & 4:  # `last`
             self.ends.append(now)
-            self.tile_set ^= 1
+            self.base += self.banks.stride
+            self.turned = False
         return expected
 
     def step(self, now: int, slots: list[Slot]) -> Values:
@@ -94,7 +118,7 @@ class Device:
         if self.may_read(now, slot is None or slot.load):
             return expected | self.read(now)
         if slot is None or waits:
-            return expected | {"token": self.tile_set << 2 | self.bank << 3}
+            return expected | {"token": TOKEN_BUBBLE | self.base % WORDS << TOKEN_ADDRESS_SHIFT}
         slots.pop(0)
         return expected | self.product(now, slot)
 
@@ -116,7 +140,7 @@ def plan(layer: Layer, rng: np.random.Generator, start: int, wiped: int, pace: i
 async def every_slot(dut) -> None:
     """One slot per cycle, a product or a drain slot, as the rules say; the cycle model tells the same drain slots and stalls."""
     config, rng = bench_setup()
-    script, device = Script(), Device(config, Banks.of(config).count)
+    script, device = Script(), Device(config, Banks.of(config))
     waited = stolen = 0
     for number in range(LAYERS):
         fields = random_layer(rng, config)
@@ -137,8 +161,7 @@ async def every_slot(dut) -> None:
         ]:
             script.cycle(given, device.step(script.now, []))
         start = script.now - 1
-        device.ends.clear()
-        device.reads.clear()
+        device.layer()
         pace = (1, 4 * config.rows, 8 * config.rows * config.max_k_words)[number % 3]
         reads, drains, stalls = plan(Layer(fields, config), rng, start, wiped, pace)
         counted = 0
@@ -147,7 +170,7 @@ async def every_slot(dut) -> None:
         while script.now <= leave:
             drained = int(script.now in drains)
             expected = device.step(script.now, slots)
-            stolen += bool(slots) and expected["token"] & 3 == 2
+            stolen += bool(slots) and expected["token"] & TOKEN_WIPE & ~TOKEN_TURN == TOKEN_DRAIN
             counted += expected["stall"]
             script.cycle({"start": 0, "tile_drained": drained}, expected)
             device.taken -= drained

@@ -7,9 +7,9 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge
 
-from golden.banked_edge import banked_edge
+from golden.banked_edge import TOKEN_ADDRESS_SHIFT, TOKEN_PRODUCT, TOKEN_TURN, banked_edge
 from golden.banked_pe import BankedPE, BankedPEState
-from shiftforge.banks import Banks
+from shiftforge.banks import ADDRESS_BITS, Banks
 from shiftforge.config import Config
 from sim.benches.lockstep import bench_setup
 from sim.clock import start_clock
@@ -18,7 +18,10 @@ from sim.runner import bench_parameters
 
 def register_names(config: Config) -> list[str]:
     """The registers of a PE, ports among them, as the gateware names them."""
-    absent = set() if Banks.of(config).w_bank_bits else {"clear", "apart", "weight_bank"}
+    banks = Banks.of(config)
+    absent = set() if banks.w_bank_bits else {"clear", "apart"}
+    absent |= {"lower_2", "upper_2"} if banks.upper_counts else {"down"}
+    absent |= set() if banks.upper_counts and banks.reach else {"change"}
     absent |= {"memory_low", "memory_high"} | (set() if config.activation.has_inf else {"inf"})
     return [field.name for field in fields(BankedPEState) if field.name not in absent]
 
@@ -39,13 +42,12 @@ async def every_register(dut) -> None:
     codes = np.where(rng.random(cycles) < 0.5, rng.choice(edges, cycles), rng.integers(0, 1 << fmt.bits, cycles))
     for t in np.flatnonzero(rng.random(cycles) < 0.4):
         codes[t] = int(codes[t - 1]) ^ int(rng.integers(0, 1 << fmt.fraction_bits))
-    token = rng.integers(0, 64, cycles)
-    token = np.where(rng.random(cycles) < 0.8, (token & ~7) | 1, token)
+    token = rng.integers(0, 1 << (TOKEN_ADDRESS_SHIFT + ADDRESS_BITS), cycles)
+    token = np.where(rng.random(cycles) < 0.8, (token & TOKEN_TURN) | TOKEN_PRODUCT, token)
     x, slot = banked_edge(banks, codes[:, None], token[:, None])
-    w = rng.integers(0, 1 << config.weights.element_bits, cycles)
-
     names = register_names(config)
     model = BankedPE(config)
+    w = model.wires(rng.integers(0, 1 << config.weights.element_bits, cycles), slot[:, 0])
     seen: list[list[int]] = []
     expected: list[list[int]] = []
     dut.x.value, dut.slot.value, dut.w.value = 0, 0, 0

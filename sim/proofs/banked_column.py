@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed
 from hw.banked_column import BankedColumn
 from hw.delay import register
 from shiftforge import timing
-from shiftforge.banks import SETS, Banks
+from shiftforge.banks import Banks
 from sim.proofs.banked import banked_config
 from sim.proofs.miter import Mutant, Proof, Script
 from sim.proofs.words import Words, always, memories, pick, with_units, without_reset
@@ -37,13 +37,14 @@ def banked_column_script(name: str, weight_bits: int, max_k: int, rows: int) -> 
     valid = Cat(*recent).any()
 
     # Which row and bank of which set it is: by counting all words.
-    number = Signal(range(SETS * count * rows), name="spec_number", reset_less=True)
+    number = Signal(range(timing.DRAIN_SETS * count * rows), name="spec_number", reset_less=True)
     with m.If(valid):
-        m.d.sync += number.eq(Mux(number == SETS * count * rows - 1, 0, number + 1))
+        m.d.sync += number.eq(Mux(number == timing.DRAIN_SETS * count * rows - 1, 0, number + 1))
     row, bank, set_ = (
-        Signal(range(max(n, 2)), name=f"spec_{of}") for n, of in ((rows, "row"), (count, "bank"), (SETS, "set"))
+        Signal(range(max(n, 2)), name=f"spec_{of}")
+        for n, of in ((rows, "row"), (count, "bank"), (timing.DRAIN_SETS, "set"))
     )
-    m.d.comb += [row.eq(number % rows), bank.eq(number // rows), set_.eq(number // (rows * count))]
+    m.d.comb += [row.eq(number % rows), bank.eq(number // rows % count), set_.eq(number // (rows * count))]
     ends = [unit.capture[i] for i in range(timing.read_out_ends(config))]
     low, flags = (Signal(len(Value.cast(getattr(ends[0], of))), name=f"spec_{of}") for of in ("low", "flags"))
     m.d.comb += [low.eq(ends[0].low | ends[1].low), flags.eq(Value.cast(ends[0].flags) | Value.cast(ends[1].flags))]
@@ -62,10 +63,12 @@ def banked_column_script(name: str, weight_bits: int, max_k: int, rows: int) -> 
 
     # The specification, late by the latency: a sum at its full width for each set and row, and the last bank that is in it.
     width = step * (count - 1) + banks.running_bits
-    truth = [Signal(signed(width), name=f"truth_{i}", reset_less=True) for i in range(SETS * rows)]
-    seen = [Signal(flag_bits, name=f"seen_{i}", reset_less=True) for i in range(SETS * rows)]
-    upto = [Signal(range(count), name=f"upto_{i}", init=count - 1, reset_less=True) for i in range(SETS * rows)]
-    for i in range(SETS * rows):
+    truth = [Signal(signed(width), name=f"truth_{i}", reset_less=True) for i in range(timing.DRAIN_SETS * rows)]
+    seen = [Signal(flag_bits, name=f"seen_{i}", reset_less=True) for i in range(timing.DRAIN_SETS * rows)]
+    upto = [
+        Signal(range(count), name=f"upto_{i}", init=count - 1, reset_less=True) for i in range(timing.DRAIN_SETS * rows)
+    ]
+    for i in range(timing.DRAIN_SETS * rows):
         here = now["valid"] & (now["set"] == i // rows) & (now["row"] == i % rows)
         before = Mux(now["bank"] == 0, 0, truth[i])
         with m.If(here):
@@ -90,8 +93,8 @@ def banked_column_script(name: str, weight_bits: int, max_k: int, rows: int) -> 
     top = min(banks.running_bits, config.accumulator_bits - banks.shift_of(count - 1))
     running = Words("running", rest, max(rows, 2), init=2)  # which must not matter
     widths = [step - 1, *[step] * (count - 2), top + flag_bits]
-    buffers = [Words(f"buffer_{i}", bits, SETS * rows) for i, bits in enumerate(widths)]
-    for i in range(SETS * rows):
+    buffers = [Words(f"buffer_{i}", bits, timing.DRAIN_SETS * rows) for i, bits in enumerate(widths)]
+    for i in range(timing.DRAIN_SETS * rows):
         for b in range(count):
             done = upto[i] >= b
             if b == 0:
@@ -107,8 +110,8 @@ def banked_column_script(name: str, weight_bits: int, max_k: int, rows: int) -> 
     machine.claim(running.read.addr == row)
     machine.claim(machine.peek("bank", len(bank)) == bank)
     machine.claim(machine.peek("set_", len(set_)) == set_)
-    machine.claim(number < SETS * count * rows)
-    for i in range(SETS * rows):
+    machine.claim(number < timing.DRAIN_SETS * count * rows)
+    for i in range(timing.DRAIN_SETS * rows):
         open_set, before_bank = now["set"] == i // rows, Mux(now["bank"] == 0, count - 1, now["bank"] - 1)
         machine.claim(upto[i] == Mux(open_set, Mux(i % rows < now["row"], now["bank"], before_bank), count - 1))
     for r in range(rows):

@@ -2,8 +2,10 @@
 
 from sim.proofs.banked import banked_proofs
 from sim.proofs.banked_column import banked_column_proofs
+from sim.proofs.banked_edge import banked_edge_proofs
 from sim.proofs.binary32 import binary32_proofs
 from sim.proofs.column import column_proofs
+from sim.proofs.drain_slots import drain_slots_proofs
 from sim.proofs.element import element_proofs
 from sim.proofs.lane import lane_proofs
 from sim.proofs.miter import Proof
@@ -26,6 +28,8 @@ def proofs() -> list[Proof]:
         *stream_proofs(),
         *second_proofs(),
         *tech_proofs(),
+        *drain_slots_proofs(),
+        *banked_edge_proofs(),
         *banked_proofs(),
         *banked_column_proofs(),
     ]

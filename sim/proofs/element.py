@@ -97,7 +97,7 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
         target = Value.cast(getattr(unit, port))
         source = Signal(config.weights.element_bits if port == "w" else len(target), name=f"in_{port}")
         ports.append(source)
-        m.d.comb += target.eq(unit.wires(source) if port == "w" else source)
+        m.d.comb += target.eq(unit.wires(source, {}) if port == "w" else source)
     x, token, w = ports[:3]
     product_width = config.product_bits + 1  # x may be -2**(n - 1), which a row edge never gives for a float
     stages = timing.pe(config) - 2  # registers before the accumulator

@@ -44,6 +44,8 @@ class Script:
         Verilog files of yosys' own with the models of cells.
     peeked : tuple of (str, str)
         State machines: inputs of the miter that are to be equal to registers ``unit.name``.
+    steps : int
+        State machines: the most cycles of which the induction looks back, and after which from the reset a mutant must show.
     """
 
     rtlil: str
@@ -54,6 +56,7 @@ class Script:
     output: str = "bad"
     smt: str = ""
     library: tuple[str, ...] = ()
+    steps: int = 24
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from amaranth.hdl import Cat, Mux, Value
 from amaranth.lib import wiring
 
+from hw.tech.add_gated import AddGated
 from hw.tech.add_merge import AddMerge
 from hw.tech.add_select import AddSelect
 from hw.tech.add_signed import AddSigned
 from hw.tech.choose import Choose
-from hw.tech.ecp5 import Ecp5AddMerge, Ecp5AddSelect, Ecp5AddSigned, Ecp5Choose
+from hw.tech.ecp5 import Ecp5AddGated, Ecp5AddMerge, Ecp5AddSelect, Ecp5AddSigned, Ecp5Choose
 from sim.proofs.miter import Mutant, Pipeline, Proof, Script
 
 ECP5_CELLS = ("+/ecp5/ccu2c_sim.vh", "+/ecp5/common_sim.vh")
@@ -37,11 +38,18 @@ def add_select_script(width: int, carries: int) -> Script:
     return p.script(library=ECP5_CELLS)
 
 
-def add_merge_script(width: int) -> Script:
+def add_merge_script(width: int, carries: int) -> Script:
     """`Ecp5AddMerge` against `AddMerge` and against a sum written once more."""
-    p, port = _beside(lambda: Ecp5AddMerge(width), AddMerge(width))
-    both = (port["a"] | port["b"]) + (port["c"] | port["d"]) + port["carry"]
-    p.claim(port["sum"] == both[:width])
+    p, port = _beside(lambda: Ecp5AddMerge(width, carries), AddMerge(width, carries))
+    both = (port["a"] | port["b"]) + (port["c"] | port["d"])
+    p.claim(port["sum"] == (both + (port["carry"] if carries else 0))[:width])
+    return p.script(library=ECP5_CELLS)
+
+
+def add_gated_script(width: int) -> Script:
+    """`Ecp5AddGated` against `AddGated` and against a sum written once more."""
+    p, port = _beside(lambda: Ecp5AddGated(width), AddGated(width))
+    p.claim(port["sum"] == ((port["a"] | port["b"]) + (port["c"] & port["d"]))[:width])
     return p.script(library=ECP5_CELLS)
 
 
@@ -73,8 +81,16 @@ def tech_proofs() -> list[Proof]:
     merge = (
         Mutant(_FILE, "(i | i >> 1) & 1 ^ (i >> 2 | i >> 3) & 1", "i & 1 ^ (i >> 2 | i >> 3) & 1"),
         Mutant(_FILE, "(i >> 2 | i >> 3) & 1 for", "(i >> 2 ^ i >> 3) & 1 for"),
-        Mutant("hw/tech/add_merge.py", "(self.c | self.d) + self.carry", "(self.c | self.d)"),
+        Mutant("hw/tech/add_merge.py", "(self.a | self.b)", "(self.a ^ self.b)"),
+    )
+    merge_carries = (
+        Mutant("hw/tech/add_merge.py", "total + self.carry if self.carries", "total if self.carries"),
         Mutant(_FILE, "i & 1 if i < 8 else 0", "i & 1"),
+    )
+    gated = (
+        Mutant(_FILE, "(i | i >> 1) & 1 ^ (i >> 2 & i >> 3)", "(i | i >> 1) & 1 ^ (i >> 2 | i >> 3)"),
+        Mutant(_FILE, "(i | i >> 1) & 1 ^ (i >> 2 & i >> 3)", "(i & i >> 1) & 1 ^ (i >> 2 & i >> 3)"),
+        Mutant("hw/tech/add_gated.py", "(self.c & self.d)", "self.c"),
     )
     signed = (
         Mutant(_FILE, "((i >> 1 ^ (i >> 2 & i >> 3)) & 1 if i > 3", "((i >> 1 ^ (i >> 2 | i >> 3)) & 1 if i > 3"),
@@ -101,7 +117,9 @@ def tech_proofs() -> list[Proof]:
         for name, script, mutants, wider, wide in (
             ("add and select", lambda width: add_select_script(width, 1), (*select, *carries), chain, 1),
             ("add and select, no carry", lambda width: add_select_script(width, 0), select, chain, 2),
-            ("add and merge", add_merge_script, merge, chain, 1),
+            ("add and merge", lambda width: add_merge_script(width, 1), (*merge, *merge_carries), chain, 1),
+            ("add and merge, no carry", lambda width: add_merge_script(width, 0), merge, chain, 2),
+            ("add gated", add_gated_script, gated, chain, 2),
             ("add signed", add_signed_script, signed, signed_chain, 2),
             ("choose", choose_script, choose, (), 0),
         )

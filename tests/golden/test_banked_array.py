@@ -7,17 +7,21 @@ import pytest
 
 from golden.banked_array import BankedArray, BankedInput
 from golden.banked_edge import (
-    SLOT_ADDRESS_SHIFT,
     SLOT_APART,
     SLOT_CLEAR,
+    SLOT_FULL,
     SLOT_HOLD,
+    SLOT_NEAR_SHIFT,
     SLOT_TURN,
     SLOT_WRITE,
-    TOKEN_BANK_SHIFT,
+    TOKEN_ADDRESS_SHIFT,
+    TOKEN_BUBBLE,
     TOKEN_DRAIN,
-    TOKEN_SET,
-    TOKEN_VALID,
+    TOKEN_PRODUCT,
+    TOKEN_TURN,
+    TOKEN_WIPE,
     banked_edge,
+    slot_address_shift,
 )
 from golden.reference import value_of, weight_of
 from shiftforge.banks import Banks
@@ -84,17 +88,18 @@ def test_other_shapes_and_masks(rows, cols, activation):
     check(a_config(rows, cols, activation, 3, 9, mask=True), 2)
 
 
+@pytest.mark.parametrize("weight_bits", [3, 4])
 @pytest.mark.parametrize("activation", [name for name in BANKED_FORMATS if name != "fp32"])
-def test_the_edge_keeps_every_value(activation):
+def test_the_edge_keeps_every_value(activation, weight_bits):
     """Shifted significand and bank are the code's value; specials are 0 with their marks."""
     fmt = format_named(activation)
-    banks = Banks(fmt, WeightCode(3), 21)
+    banks = Banks(fmt, WeightCode(weight_bits), 21)
     codes = np.arange(1 << fmt.bits)[:, None]
-    x, slot = banked_edge(banks, codes, np.full(codes.shape, TOKEN_VALID))
+    x, slot = banked_edge(banks, codes, np.full(codes.shape, TOKEN_PRODUCT))
     for code in range(1 << fmt.bits):
         significand = int(x[code, 0]) % (1 << banks.significand_bits)
         negative, nan, inf = ((int(x[code, 0]) >> (banks.significand_bits + i)) & 1 for i in range(3))
-        bank = int(slot[code, 0]) >> SLOT_ADDRESS_SHIFT
+        bank = int(slot[code, 0]) >> slot_address_shift(banks)
         value = value_of(fmt, code)
         assert negative == code >> (fmt.bits - 1)
         if isinstance(value, Fraction):
@@ -104,30 +109,61 @@ def test_the_edge_keeps_every_value(activation):
             assert (significand, nan, inf) == (0, value == "nan", value != "nan")
 
 
+def slots_of(banks, given):
+    codes, tokens = ([[value] for value in values] for values in zip(*given, strict=True))
+    return banked_edge(banks, np.array(codes), np.array(tokens))[1][:, 0].tolist()
+
+
 def test_the_slots():
-    """Apart but from product to product of the same word; wipes and drain slots clear, and only drain slots are read; a tile ends
-    with the first product of the other set, or with its first drain slot, and a wipe ends any."""
+    """Apart but from product to product of the same word; wipes and drain slots clear, and turn and hold are the token's."""
     banks = Banks(format_named("fp16"), WeightCode(3), 21)
     one, two = 15 << 10, 23 << 10  # banks 3 and 5
-    p, d, wipe = TOKEN_VALID, TOKEN_DRAIN, TOKEN_VALID | TOKEN_DRAIN
-    five = 5 << TOKEN_BANK_SHIFT
-    w, c, a, h, t = SLOT_WRITE, SLOT_CLEAR, SLOT_APART, SLOT_HOLD, SLOT_TURN
+    p, d, t = TOKEN_PRODUCT, TOKEN_DRAIN, TOKEN_TURN
+    five, other = 5 << TOKEN_ADDRESS_SHIFT, 8 << TOKEN_ADDRESS_SHIFT
+    w, c, a, h, turn = SLOT_WRITE, SLOT_CLEAR, SLOT_APART, SLOT_HOLD, SLOT_TURN
     given = [
         (one, p, w | a | h, 3),
         (one, p, w | c | h, 3),
         (two, p, w | a | h, 5),
-        (two, p | TOKEN_SET, w | a | h | t, 13),
+        (two, p | t | other, w | a | h | turn, 13),
+        (two, p | other, w | c | h, 13),
         (two, d | five, w | c | a, 5),
-        (two, d | five | TOKEN_SET, w | c | a | t, 13),
-        (two, d | five | TOKEN_SET, w | c | a, 13),
+        (two, d | five | other | t, w | c | a | turn, 13),
         (two, p, w | a | h, 5),
-        (two, wipe | five | TOKEN_SET, w | c | a | h | t, 13),
-        (two, five, a | h, 5),
+        (two, TOKEN_WIPE | five | other, w | c | a | h | turn, 13),
+        (two, TOKEN_BUBBLE | five, c | a | h, 5),
         (two, p, w | a | h, 5),
-        (two, p | TOKEN_SET, w | a | h | t, 13),
     ]
-    _, slot = banked_edge(banks, np.array([[g[0]] for g in given]), np.array([[g[1]] for g in given]))
-    assert slot[:, 0].tolist() == [flags | address << SLOT_ADDRESS_SHIFT for *_, flags, address in given]
+    found = slots_of(banks, [(code, token) for code, token, *_ in given])
+    assert found == [flags | address << slot_address_shift(banks) for *_, flags, address in given]
+
+
+def test_the_slots_where_the_weight_adds_to_the_bank():
+    """Nine banks from the tile's first word on, around the ring; what the product before has to do with it; a carry's way."""
+    banks = Banks(format_named("fp16"), WeightCode(4), 21)
+    assert (banks.count, banks.stride, banks.awaited) == (9, 9, 2)
+    codes = {bank: (4 * bank + 1) << 10 for bank in range(8)}
+    p, d, base = TOKEN_PRODUCT, TOKEN_DRAIN, 9 << TOKEN_ADDRESS_SHIFT
+    w, c, h, turn, full = SLOT_WRITE, SLOT_CLEAR, SLOT_HOLD, SLOT_TURN, SLOT_FULL
+    far, above, below, same = (n << SLOT_NEAR_SHIFT for n in range(4))
+    given = [
+        (codes[3], p | base, w | h | far, 12),
+        (codes[3], p | base, w | h | same, 12),
+        (codes[4], p | base, w | h | above, 13),
+        (codes[6], p | base, w | h | far | full, 15),
+        (codes[7], p | base, w | h | above, 0),
+        (codes[6], p | base, w | h | below | full, 15),
+        (codes[0], p | base, w | h | far, 9),
+        (codes[7], p | base, w | h | far, 0),
+        (codes[0], p | base, w | h | far, 9),
+        (codes[1], d | base, w | c | far, 9),
+        (codes[0], p | base, w | h | far, 9),
+        (codes[0], TOKEN_BUBBLE | base, c | h | far, 9),
+        (codes[2], p | TOKEN_TURN | base, w | h | turn | far | full, 11),
+        (codes[1], p | base, w | h | below, 10),
+    ]
+    found = slots_of(banks, [(code, token) for code, token, *_ in given])
+    assert found == [flags | address << slot_address_shift(banks) for *_, flags, address in given]
 
 
 def test_shapes_are_checked():

@@ -1,11 +1,12 @@
 """How a dot product is split into banks: every product has its place, no word can wrap, every bit of the sum is accounted for."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 
 from golden.reference import value_of
-from shiftforge.banks import BANKS, Banks
+from shiftforge.banks import MOST_BANKS, WORDS, Banks
 from shiftforge.config import BANKED_FORMATS, from_dict
 from shiftforge.errors import InputError
 from shiftforge.formats import WeightCode, format_named
@@ -19,8 +20,8 @@ def test_every_product_has_its_place(activation, weight_bits, max_k):
     """The largest and smallest significand of every exponent, times every weight, in the bank and position of the rule."""
     fmt, code = format_named(activation), WeightCode(weight_bits)
     banks = Banks(fmt, code, max_k)
-    assert banks.count == BANKS
-    largest = 0
+    assert 2 * banks.count - WORDS <= banks.awaited
+    largest, used = 0, set()
     for field in range(fmt.max_exponent_field + 1):
         for fraction in (0, (1 << fmt.fraction_bits) - 1):
             value = value_of(fmt, field << fmt.fraction_bits | fraction)
@@ -28,13 +29,34 @@ def test_every_product_has_its_place(activation, weight_bits, max_k):
                 continue  # the top code of E4M3
             for e in range(code.max_exponent + 1):
                 exponent = max(field, 1)
-                bank = (exponent >> banks.granularity << banks.w_bank_bits) | e >> banks.w_shift_bits
+                bank = (exponent >> banks.granularity) + (e >> banks.w_shift_bits)
+                used.add(bank)
                 unit = Fraction(2) ** (banks.shift_of(bank) + fmt.lsb_exponent)
                 product = value * 2**e / unit
                 assert product.denominator == 1
                 assert product <= banks.max_product
                 largest = max(largest, int(product))
     assert largest <= banks.max_product < 2 * largest, "no word is wider than it must be"
+    assert used == set(range(banks.count)), "no bank stays empty"
+
+
+@pytest.mark.parametrize("activation, weight_bits", CASES)
+def test_finer_banks_would_be_too_many(activation, weight_bits):
+    fmt, code = format_named(activation), WeightCode(weight_bits)
+    banks = Banks(fmt, code, 21)
+    assert banks.count <= MOST_BANKS
+    finer = banks.granularity - 1
+    assert (fmt.max_exponent_field >> finer) + (code.max_exponent >> finer) + 1 > MOST_BANKS
+
+
+@pytest.mark.parametrize("activation, weight_bits", CASES)
+def test_tiles_share_no_words_but_those_awaited(activation, weight_bits):
+    """Of two tiles in the ring; and a tile takes each of its words once."""
+    banks = Banks(format_named(activation), WeightCode(weight_bits), 21)
+    words = [[(tile * banks.stride + bank) % WORDS for bank in range(banks.count)] for tile in range(WORDS + 1)]
+    for before, after in pairwise(words):
+        assert len(set(after)) == banks.count
+        assert set(before) & set(after) == set(before[: banks.awaited])
 
 
 @pytest.mark.parametrize("activation, weight_bits", CASES)

@@ -9,12 +9,23 @@ from golden.emulator import EmulatorTransport
 from golden.rounding import storage_dtype
 from shiftforge.config import from_dict
 from shiftforge.errors import InputError
-from shiftforge.manifest import MANIFEST, changed_files, describe, min_overlap_k, require_manifest_hash, widths
+from shiftforge.manifest import (
+    MANIFEST,
+    awaited_cycles,
+    changed_files,
+    describe,
+    min_overlap_k,
+    require_manifest_hash,
+    widths,
+)
 from sw_driver.accelerator import Accelerator
 
 
-def config_of(rows=3, cols=5, activation="int8", output="int8", bits=2, max_k=200, stream_bits=128):
+def config_of(
+    rows=3, cols=5, activation="int8", output="int8", bits=2, max_k=200, stream_bits=128, accumulator="aligned"
+):
     array = {"rows": rows, "cols": cols, "activation": activation, "output": output, "weight_bits": bits}
+    array["accumulator"] = accumulator
     memory = {"activation_words": 4096, "weight_words": 4096}  # layers of many tiles
     return from_dict({"array": {**array, "max_k": max_k}, "memory": memory, "interface": {"stream_bits": stream_bits}})
 
@@ -29,17 +40,20 @@ def test_the_ledger_has_the_widths_of_the_configuration():
     assert ledger["lane steps per row"] == -(-config.cols // config.lanes)
 
 
-@pytest.mark.parametrize("activation", ["int8", "bf16"])
+@pytest.mark.parametrize(
+    "activation, bits, accumulator", [("int8", 2, "aligned"), ("bf16", 2, "banked"), ("fp16", 4, "banked")]
+)
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 5), (8, 8), (16, 4), (4, 16), (1, 7), (7, 1), (16, 16)], ids=str)
-def test_from_min_overlap_k_on_no_tile_waits(shape, activation):
-    config = config_of(*shape, activation=activation)
-    least = min_overlap_k(config)
+def test_from_min_overlap_k_on_no_tile_waits(shape, activation, bits, accumulator):
+    """Nor does any wait for more than the words that it shares with the one before."""
+    config = config_of(*shape, activation=activation, bits=bits, accumulator=accumulator)
+    least, tiles = min_overlap_k(config), 12 * 4  # of one layer
 
     def stalls(k: int) -> int:
         device = Accelerator(EmulatorTransport(config), config)
-        x = np.zeros((20 * config.rows, k), storage_dtype(config.activation))
+        x = np.zeros((12 * config.rows, k), storage_dtype(config.activation))
         device.gemm(x, np.zeros((k, 4 * config.cols), np.uint8))
-        return device.counters["stall_drain"]
+        return device.counters["stall_drain"] - (tiles - 1) * awaited_cycles(config)
 
     assert stalls(least) == 0
     assert least <= config.rows or stalls(least - 1) > 0

@@ -18,7 +18,7 @@ from sim.proofs.element import HARDWARE_FORMATS, config_for
 from sim.proofs.miter import Claims, Mutant, Proof, Script
 from sim.proofs.pipeline import latency_of
 from sim.proofs.rounding import Jammed
-from sim.prove import check, main, mutate, verdict
+from sim.prove import ROOT, check, main, mutate, verdict
 from tests.hw.sum_of_two import sum_script
 
 LIMIT_S = 120.0
@@ -69,6 +69,13 @@ def test_a_mutant_is_one_change_of_text(tmp_path: Path):
     assert "sign, exponent = self.w[0]" in (tmp_path / "hw" / "pe.py").read_text()
     with pytest.raises(InputError, match=r"^'no such text' must occur once in hw/pe.py, not 0 times$"):
         mutate(Mutant("hw/pe.py", "no such text", ""), tmp_path / "second")
+
+
+def test_every_mutant_has_its_place():
+    """Cheap, so that a change of a source shows at once which mutants must follow it."""
+    for file, old in {(mutant.file, mutant.old) for proof in proofs() for mutant in proof.mutants}:
+        count = (ROOT / file).read_text(encoding="utf-8").count(old)
+        assert count == 1, f"{old!r} must occur once in {file}, not {count} times"
 
 
 def test_a_proof_without_mutants_does_not_count():
