@@ -204,7 +204,7 @@ class BankedPE(wiring.Component):
         extent = low_bits + 1 if banks.upper_counts else banks.word_bits
         above = negate.replicate(extent - banks.product_bits)
         lower = Cat(direct[:-1], direct[-1].replicate(lift), above)
-        upper = Cat(raised[-1].replicate(lift), raised[:-1], Const(0, extent - banks.product_bits))
+        upper = Cat(raised[-1].replicate(lift), raised[:-1])
 
         # ---- the two halves
         write_2 = Signal()
@@ -214,14 +214,14 @@ class BankedPE(wiring.Component):
         marks = {"clear": clear, "apart": apart, "hold": slot.hold}
         address_2 = register(m, address, "address_2")
         address_3 = register(m, address_2, "address_3")
-        lows = [part if banks.upper_counts else Cat(part[:low_bits], Const(0, 1)) for part in (lower, upper)]
+        end = low_bits + banks.upper_counts
         total = self._half(
             m,
             "low",
             adder=self.low_adder,
             slot=(address, clear, apart, slot.hold),
             write=(address_2, write_2),
-            addend={"c": lows[0], "d": lows[1], "carry": carry},
+            addend={"c": _padded(lower[:end], low_bits + 1), "d": _padded(upper[:end], low_bits + 1), "carry": carry},
             capture=self.capture.low,
         )
         # What the upper half adds: the rest of the addend, and the carry, of which and of that rest's lowest bit `top` is the sum.
@@ -239,7 +239,7 @@ class BankedPE(wiring.Component):
         else:
             addend = {
                 "c": register(m, lower[low_bits:], "lower_2"),
-                "d": register(m, upper[low_bits:], "upper_2"),
+                "d": _padded(register(m, upper[low_bits:], "upper_2"), width),
                 "carry": top,
             }
         self._half(
@@ -314,3 +314,8 @@ class BankedPE(wiring.Component):
         # address + up, one lookup for each bit
         carries = Cat(up, up & slot.address[0], up & slot.full, up & slot.full & slot.address[2])
         return clear, apart, register(m, slot.address ^ carries, "address")
+
+
+def _padded(value: Value, width: int) -> Value:
+    """`value` with zeros above it."""
+    return Value.cast(Cat(value, Const(0, width - len(value))))

@@ -325,7 +325,7 @@ _PE_WIDE = (
     Mutant(_PE, 'top, width = register(m, total[-1], "top"),', "top, width = total[-1],"),
 )
 _PE_COUNT = (
-    Mutant(_PE, "lows = [part if banks", "lows = [part & ((1 << low_bits) - 1) if banks"),
+    Mutant(_PE, "end = low_bits + banks.upper_counts", "end = low_bits"),
     Mutant(_PE, 'down, change = register(m, negate, "down"), top', "down, change = negate, top"),
     Mutant(_PE, "down.replicate(width", "Const(0, 1).replicate(width"),
 )

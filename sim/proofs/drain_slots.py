@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from amaranth.hdl import Mux, Signal, Value
+from amaranth.hdl import Mux, Signal
 
 from hw.drain_slots import DrainSlots
 from shiftforge import timing
@@ -33,7 +33,7 @@ def drain_slots_script(name: str, weight_bits: int, rows: int) -> Script:
     begins = Signal(name="in_begins")
     machine.ports.append(begins)
 
-    def past(value: Value, label: str) -> Signal:
+    def past(value: Signal, label: str) -> Signal:
         """`value` as it counts once the words' read, add and write have passed; a product or slot of this cycle is one later."""
         for i in range(settle - 1):
             stage = Signal(value.shape(), name=f"spec_{label}_{i}")
