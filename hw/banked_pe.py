@@ -56,8 +56,6 @@ def slot_layout(config: Config) -> data.StructLayout:
     return data.StructLayout({"write": 1, "clear": 1, "hold": 1, "turn": 1, **near, "address": ADDRESS_BITS})
 
 
-_CLEAR = 1
-"""Place of `clear` in a slot."""
 IDLE = MappingProxyType({"hold": 1})
 """A slot in which nothing happens."""
 
@@ -158,8 +156,8 @@ class BankedPE(wiring.Component):
             plain = plain | element[code.bits]
         if banks.w_bank_bits:
             place = banks.w_shift_bits
-            added = element[place] & ~Value.cast(ports["slot"])[_CLEAR]
-            element = Value.cast(Cat(element[:place], added, element[place + 1 :]))
+            slot = slot_layout(self.config)(Value.cast(ports["slot"]))
+            element = Value.cast(Cat(element[:place], element[place] & ~slot.clear, element[place + 1 :]))
         return Value.cast(Cat(element, plain))
 
     @property

@@ -340,7 +340,7 @@ _PE_BANK = (
     Mutant(_PE, "(near == 1) & ~up & before", "(near == 1) & before"),
     Mutant(_PE, "(near == 2) & up & ~before", "(near == 2) & ~up & before"),
     Mutant(_PE, "(near == 3) & (up == before)", "(near == 3)"),
-    Mutant(_PE, "element[place] & ~Value", "element[place] & Value"),
+    Mutant(_PE, "element[place] & ~slot.clear", "element[place] & slot.clear"),
     Mutant(_PE, "up & slot.full & slot.address[2])", "up & slot.address[2])"),
 )
 _PE_SHIFT = Mutant(_PE, "x.significand << w[:shift_bits]", "x.significand << w[: shift_bits - 1]")

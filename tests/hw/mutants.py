@@ -153,7 +153,7 @@ FAULTS = (
     Fault("banked_pe.py", "banked_pe", "with m.If(apart):", "with m.If(0):"),
     Fault("banked_pe.py", "banked_pe", "with m.If(w[-1]):", "with m.If(0):"),
     Fault("banked_pe.py", "ring_array", "plain = ~element[", "plain = element["),
-    Fault("banked_pe.py", "ring_array", "element[place] & ~Value.cast(ports[\"slot\"])[_CLEAR]", "element[place]"),
+    Fault("banked_pe.py", "ring_array", "element[place] & ~slot.clear", "element[place]"),
     Fault("banked_pe.py", "banked_pe", "register(m, slot.clear | forward", "register(m, slot.clear"),
     Fault("banked_pe.py", "banked_pe", "(near == 3) & (up == before)", "(near == 3)"),
     Fault("banked_pe.py", "banked_pe", "(near == 1) & ~up & before", "(near == 1) & before"),
