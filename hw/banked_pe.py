@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.delay import copies, register, unless
+from hw.delay import chain, register, unless
 from hw.instance import Named, Unit
 from hw.pe import flags_layout
 from hw.tech.add_gated import AddGated
@@ -180,8 +180,8 @@ class BankedPE(wiring.Component):
         masked: Value = w[code.bits] if code.mask else Const(0, 1)  # adds zero then, and marks nothing
         negative = self.x.negative ^ self.w[code.bits - 1]
         negate_1 = register(m, negative & ~self.w[code.bits] if code.mask else negative, "negate_1")
-        # The carry's own copy may lie where the chain begins.
-        carry, negate = copies(m, negate_1, 2, "negate")
+        # The carry's own register may lie where the chain begins; synthesis does not merge it with one that is reset.
+        carry, negate = register(m, negate_1, "negate"), chain(m, negate_1, 1, "negate_again")
         clear, apart, address = self._bank(m)
 
         # ---- addend: one's complement of the shifted significand; the missing +1 enters the lower half's adder as its carry

@@ -231,6 +231,14 @@ UNITS = MappingProxyType(
                 {"cycles": 2000},
             ),
             Unit(
+                "wide_pe",
+                "the same of bf16, whose products reach into both halves of a word",
+                "sim.benches.banked_pe",
+                _config(1, 1, "bf16", "fp32", 3, accumulator="banked"),
+                _banked_pe,
+                {"cycles": 1000},
+            ),
+            Unit(
                 "banked_array",
                 "every register of every PE on every cycle, hard sums drained during the next, 2x3 of fp32",
                 "sim.benches.banked_array",
