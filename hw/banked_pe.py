@@ -25,9 +25,9 @@ A product is `write` and `hold`, of the tile whose bank 0 is at `address`; the e
 - with `write` and `hold`, a wipe: the word becomes zero and nobody reads it;
 - with `hold`, a bubble.
 
-`turn` comes with a tile's first product, or with the first drain slot of the tile before where that is sooner, and with a wipe:
-what marks have been seen are those of the tile before. `hold` and `other` are that way round because they reset flip-flops, and
-their reset has no inverter.
+`turn` comes with a tile's first product, or with the first drain slot of the tile before where that is sooner, and with a wipe,
+which does for the first tile: what marks have been seen are those of the tile before. `hold` and `other` are that way round
+because they reset flip-flops, and their reset has no inverter.
 """
 BUBBLE = MappingProxyType({"hold": 1, "other": 1})
 """A token of nothing."""
@@ -93,9 +93,9 @@ class BankedPE(wiring.Component):
     without and with the shift by the last of the weight exponent's bits: so both choices are ORs within the adder's own logic.
     The halves of a word are two memories, the upper one cycle behind: half the carry chain between two registers. Where no more
     than a bit of a product reaches the upper half (`Banks.upper_counts`), that one adds a small number, and the chain has no bit
-    for the carry. A weight exponent's high bit, where it has one, is added to the address. A weight whose mask bit is set adds
-    zero and marks nothing. Latency of a drain slot from the inputs to `capture.low` is `timing.BANKED_PE`; no sum of up to
-    ``max_k`` products wraps (`Banks.word_bits`).
+    for the carry. Where the weight adds to the bank (`Banks.w_bank_bits`), the high bit of its exponent is added to the address. A
+    weight whose mask bit is set adds zero and marks nothing. Latency of a drain slot from the inputs to `capture.low` is
+    `timing.BANKED_PE`; no sum of up to ``max_k`` products wraps (`Banks.word_bits`).
 
     Parameters
     ----------

@@ -398,7 +398,7 @@ def banked_proofs() -> list[Proof]:
                 Proof(
                     f"banked PE {label}",
                     lambda n=name, b=bits: banked_pe_script(n, b),
-                    pe if narrow else (_PE_MUTANTS[-1], *sums[-2:], pe[-1]),
+                    pe if narrow else (_PE_MUTANTS[-1], *sums[-2:], (_PE_BANK if banks.w_bank_bits else _PE_INF)[-1]),
                     limit_s=LIMIT_S,
                 ),
                 Proof(

@@ -28,6 +28,7 @@ def config(
     pages: int = 2,
     residual: bool = False,
     max_pool: bool = False,
+    accumulator: str | None = None,
 ) -> Config:
     return from_dict(
         {
@@ -40,6 +41,7 @@ def config(
                 "max_k": max_k,
                 "residual": residual,
                 "max_pool": max_pool,
+                **({"accumulator": accumulator} if accumulator else {}),
             },
             "memory": {"activation_pages": pages},
             "interface": {"stream_bits": stream_bits},
@@ -123,7 +125,22 @@ def test_banked_tiles_by_hand() -> None:
     assert (got.counters["slots"], got.counters["stall_drain"]) == (3 * 24, 0)
 
 
-def test_banked_tiles_wait_for_their_set() -> None:
+def test_nine_banks_by_hand() -> None:
+    """Two words of a tile are words of the next one, which waits for their drain slots; the other seven come between its blocks."""
+    cfg = config(activation="fp8_e4m3", accumulator="banked")
+    assert (Banks.of(cfg).count, Banks.of(cfg).awaited, timing.drain_spacing(cfg)) == (9, 2, 3)
+    run = {"pixels": 6, "k_words": 12, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].page}
+    got = predict(cfg, [*setup(cfg), layer(cfg, **run), send(cfg, Opcode.STATUS)])
+    # After a tile's last product: drain slots in cycles 2 and 5, block 0 in 7 and 8, drain slots in 9, 12, .. 27, the rest up to 37.
+    last_product = 24 + 37 + 37
+    last_drain_slot = last_product + timing.BANK_SETTLE + 8 * 3
+    last_step = last_drain_slot + tile_latency(cfg) + 2 * cfg.groups
+    done = last_step + timing.DRAIN_READ + timing.lane(cfg) + 2
+    assert got.counters["busy_cycles"] == done + 1
+    assert (got.counters["slots"], got.counters["stall_drain"]) == (3 * 24, 2 * 6)
+
+
+def test_banked_tiles_wait_for_words() -> None:
     """Tiles of one block: the third waits for the drain slots of the first, the fourth for those of the second."""
     cfg = config(activation="bf16")
     run = {"k_words": 1, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].page}

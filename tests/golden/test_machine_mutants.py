@@ -43,6 +43,8 @@ FAULTS: list[Fault] = [
     ("golden/engine.py", "begin = max(start + 1, wiped)", "begin = start + 1", "golden/test_cycles.py"),
     ("golden/engine.py", "max(self._end + timing.BANK_SETTLE, self._slot", "max(self._end + 1, self._slot", "golden/test_cycles.py"),
     ("golden/engine.py", "self._slot + timing.BANK_SETTLE)  #", "self._slot + 1)  #", "golden/test_cycles.py"),
+    ("golden/engine.py", "range(self._banks.awaited):", "range(0):", "golden/test_cycles.py"),
+    ("golden/engine.py", "range(self._banks.awaited, self._banks.count)", "range(self._banks.count)", "golden/test_cycles.py"),
     ("golden/engine.py", "earliest = self._slot + self._spacing\n", "earliest = self._slot + 1\n", "golden/test_cycles.py"),
     ("golden/engine.py", "now = max(now, self._slot + 1)", "pass", "golden/test_cycles.py"),
     ("golden/engine.py", "self._slot = max(earliest, now)", "self._slot = earliest", "golden/test_cycles.py"),

@@ -208,6 +208,7 @@ FAULTS = (
     Fault("banked_column.py", "banked_column", "total[1:step]", "total[: step - 1]"),
     Fault("banked_column.py", "banked_column", "valid_2 & bank_2[i]", "valid_2"),
     Fault("banked_column.py", "banked_column", "set_.eq(~set_)", "set_.eq(0)"),
+    Fault("banked_column.py", "ring_column", "bank.eq(Mux(at_last_bank, 0, bank + 1))", "bank.eq(bank + 1)"),
     Fault("banked_column.py", "banked_column", "self.tally.word | (row != 0)", "self.tally.word"),
     Fault("banked_column.py", "banked_column", "row.eq(Mux(at_last_row, 0, row + 1))", "row.eq(row + 1)"),
     Fault("banked_column.py", "banked_column", "valid & at_last_row & at_last_bank", "valid & at_last_row"),

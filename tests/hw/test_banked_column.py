@@ -6,8 +6,9 @@ from shiftforge.config import BANKED_FORMATS
 from tests.hw.bench import a_config, check
 
 
-def test_banked_column(tmp_path):
-    check("banked_column", tmp_path)
+@pytest.mark.parametrize("unit", ["banked_column", "ring_column"])
+def test_banked_column(unit, tmp_path):
+    check(unit, tmp_path)
 
 
 @pytest.mark.slow

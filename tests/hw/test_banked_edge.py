@@ -6,8 +6,9 @@ from shiftforge.config import BANKED_FORMATS
 from tests.hw.bench import a_config, check
 
 
-def test_banked_edge(tmp_path):
-    check("banked_edge", tmp_path)
+@pytest.mark.parametrize("unit", ["banked_edge", "ring_edge"])
+def test_banked_edge(unit, tmp_path):
+    check(unit, tmp_path)
 
 
 @pytest.mark.slow

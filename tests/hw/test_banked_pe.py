@@ -10,12 +10,14 @@ GRID = [(*shape, name) for shape in SHAPES for name in BANKED_FORMATS]
 CASES = [(*case, (2, 3, 4)[i % 3]) for i, case in enumerate(GRID)]  # 6 shapes x 5 formats, the weight bits in turn
 
 
-def test_the_pe(tmp_path):
-    check("banked_pe", tmp_path)
+@pytest.mark.parametrize("unit", ["banked_pe", "wide_pe"])
+def test_the_pe(unit, tmp_path):
+    check(unit, tmp_path)
 
 
-def test_every_register_of_every_pe(tmp_path):
-    check("banked_array", tmp_path)
+@pytest.mark.parametrize("unit", ["banked_array", "ring_array"])
+def test_every_register_of_every_pe(unit, tmp_path):
+    check(unit, tmp_path)
 
 
 @pytest.mark.slow

@@ -160,14 +160,15 @@ def test_transfers_one_packet_at_a_time(folder, rtl_cache):
             check_equal(golden.transfer([data], int(answered)), device.transfer([data], int(answered)))
 
 
-def test_a_reset_in_a_layer_leaves_nothing_in_the_banks(folder, rtl_cache):
+@pytest.mark.parametrize("name", ["2x3 banked", "4x4 banked"])
+def test_a_reset_in_a_layer_leaves_nothing_in_the_banks(name, folder, rtl_cache):
     """Whenever a reset comes, by pin or by register, the next product is right: the banks are cleared before it."""
-    config = machine("2x3 banked")
+    config = machine(name)
     rng = np.random.default_rng(7)
     programs = Programs(config, rng)
     endless = {"pixels": 200, "n_tiles": 3, "k_words": config.max_k_words, "to_stream": 0, "result_bytes": 0}
     endless |= dict.fromkeys(("input_width", "output_width", "output_height", "tap_words"), 0)
-    with RtlTransport(verilog(config, folder), stream_bits=64, cache=rtl_cache) as device:
+    with RtlTransport(verilog(config, folder), stream_bits=config.stream_bits, cache=rtl_cache) as device:
         for wait in range(12):
             device.transfer([*programs.ready(), programs.layer(**endless)], 0)
             for reads in range(wait):  # the first may come before the layer starts

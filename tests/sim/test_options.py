@@ -25,6 +25,7 @@ MACHINES = {
     "2x7": (2, 7, "int16", "fp16", 3, 20, 32, 8, False, False, 1),
     "3x5 banked": (3, 5, "bf16", "bf16", 3, 60, 64, 4, True, True, 1),
     "4x4 banked": (4, 4, "fp32", "fp32", 4, 64, 128, 2, True, True, 2),
+    "2x4 banked": (2, 4, "fp16", "fp16", 4, 40, 64, 4, True, True, 1),
 }
 FAST = ("3x5",)
 

@@ -115,7 +115,10 @@ def test_the_catalogue_covers_what_is_built():
     wanted |= {f"resolve {name} to {to}" for name in FORMATS for to in (name, "fp32", "bf16", "int8")}
     wanted |= {f"order of a jammed {name} accumulator" for name in ("bf16", "fp32")}
     wanted |= {"fp32 add: -0 changes nothing", "resolve fp16 to fp16, on a machine with residuals"}
-    wanted |= {"banked column fp8_e4m3 w2, 1 row", "banked column fp16 w3, 2 rows"}
+    added = ("fp16 w4", "fp8_e5m2 w4", "fp8_e4m3 w3", "fp8_e4m3 w4")  # where the weight adds to the bank
+    wanted |= {f"{unit} {what}" for unit in ("banked edge", "banked slots") for what in added}
+    wanted |= {"banked column fp8_e4m3 w2, 1 row", "banked column fp8_e4m3 w3, 2 rows", "banked column fp16 w3, 2 rows"}
+    wanted |= {"drain slots fp16 w3, 1 row", "drain slots fp16 w4, 2 rows", "drain slots fp8_e4m3 w4, 5 rows"}
     assert wanted <= set(names)
 
 
