@@ -131,7 +131,7 @@ def test_nine_banks_by_hand() -> None:
     assert (Banks.of(cfg).count, Banks.of(cfg).awaited, timing.drain_spacing(cfg)) == (9, 2, 3)
     run = {"pixels": 6, "k_words": 12, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].page}
     got = predict(cfg, [*setup(cfg), layer(cfg, **run), send(cfg, Opcode.STATUS)])
-    # After a tile's last product: drain slots in cycles 2 and 5, block 0 in 7 and 8, drain slots in 9, 12, .. 27, the rest up to 37.
+    # After the last product: drain slots in cycles 2 and 5, block 0 in 7 and 8, drain slots in 9, 12, .. 27, the rest up to 37.
     last_product = 24 + 37 + 37
     last_drain_slot = last_product + timing.BANK_SETTLE + 8 * 3
     last_step = last_drain_slot + tile_latency(cfg) + 2 * cfg.groups
