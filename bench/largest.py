@@ -1,9 +1,11 @@
 """The largest array that an ECP5 holds, placed and routed, and what it multiplies and accumulates per second.
 
-    python -m bench.largest [--only REGEX] [--size 20x21] [--limit 85] [--seed 1] [--placer elements] [--device 85k] [--resets 0]
-                            [--max-k 1024] [--timeout MINUTES] [--cache DIR] [--out RESULT.json] [--json]
+    python -m bench.largest [--only REGEX] [--size 20x21] [--limit 85] [--seed 1] [--placer elements] [--router router2]
+                            [--device 85k] [--resets 0] [--max-k 1024] [--timeout MINUTES]
+                            [--cache DIR] [--out RESULT.json] [--json]
 
-The arrays are those of `bench.area` in the same shell, without DSP; all by one flow, that of `bench.area` but for `--resets`.
+The arrays are those of `bench.area` in the same shell, without DSP; all by one flow, that of `bench.area` but for `--router` and
+`--resets`.
 Four small ones tell what an element, a row and a column take; the largest size that is predicted to fit is synthesized, counted as
 nextpnr packs it, placed and routed. A size that nextpnr cannot place and route gives way to one of about 2 % fewer elements.
 docs/benchmarks.md tells what is counted.
@@ -32,7 +34,7 @@ from shiftforge.area import merge_nodes
 from shiftforge.errors import InputError, ShiftForgeError, ToolError
 from shiftforge.files import write_atomically
 from shiftforge.progress import Progress
-from sim.synth import DEVICES, PLACERS
+from sim.synth import DEVICES, PLACERS, ROUTERS, check_choices
 
 TREE = "int8 x int8 tree"
 """What the others are compared with."""
@@ -42,6 +44,8 @@ LIMIT = 85
 """Percent of the device that is aimed at by itself: nextpnr's placer gives up well below a full device."""
 PLACER = "elements"
 """The one that places an element once: the others' legalisation does not come to an end on a full device."""
+ROUTER = "router2"
+"""The one that comes to an end: arrays that fill half the device are more than router1 gets through in hours."""
 STEP = 0.02
 """Share of its elements that an array loses when nextpnr could not place and route it."""
 _FIT, _SYNTHESIS, _ROUTE = 1, 9, 90
@@ -222,8 +226,8 @@ class Bench:
     name : str
         A key of `MAKE`.
     max_k, seed : int
-    device, placer : str
-        One of `sim.synth.DEVICES`, and of `sim.synth.PLACERS`.
+    device, placer, router : str
+        One of `sim.synth.DEVICES`, of `sim.synth.PLACERS`, and of `sim.synth.ROUTERS`.
     shared_resets : int
         As of `sim.synth.synthesize`.
     """
@@ -234,6 +238,7 @@ class Bench:
     seed: int
     device: str
     placer: str
+    router: str
     shared_resets: int
 
     def row(self, size: Size) -> Row:
@@ -257,11 +262,12 @@ class Bench:
     def placed(self, size: Size) -> tuple[float | None, str]:
         """The clock in MHz; or None, and why."""
         folder, label = self.synthesized(size)[1], f"{self.label(size)} on ECP5-{self.device}"
-        reason = self.measure.refusal(folder, self.seed, label=label, device=self.device, placer=self.placer)
+        flow = {"label": label, "device": self.device, "placer": self.placer, "router": self.router}
+        reason = self.measure.refusal(folder, self.seed, **flow)
         if reason:
             self.measure.progress.say(f"{label}: {reason}")
             return None, reason
-        mhz = self.measure.fmax(folder, self.seed, label=label, device=self.device, placer=self.placer)
+        mhz = self.measure.fmax(folder, self.seed, **flow)
         return mhz, "has no clocked path"
 
     def prediction(self, samples: tuple[Size, ...] = SAMPLES) -> tuple[Prediction, int]:
@@ -376,6 +382,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=1, help="of the placement (default: %(default)s)")
     parser.add_argument("--placer", default=PLACER, help=f"one of {', '.join(PLACERS)} (default: %(default)s)")
+    parser.add_argument("--router", default=ROUTER, help=f"one of {', '.join(ROUTERS)} (default: %(default)s)")
     parser.add_argument("--device", default=DEVICE, help=f"one of {', '.join(DEVICES)} (default: %(default)s)")
     parser.add_argument(
         "--resets",
@@ -426,8 +433,7 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--resets must be 0 or more, not {options.resets}")
     if options.device not in DEVICES:
         raise InputError(f"--device must be one of {', '.join(DEVICES)}, not {options.device!r}")
-    if options.placer not in PLACERS:
-        raise InputError(f"--placer must be one of {', '.join(PLACERS)}, not {options.placer!r}")
+    check_choices(options.placer, options.router)
     if not options.timeout > 0:
         raise InputError(f"--timeout must be positive, not {options.timeout:g}")
     size = None if options.size is None else size_of(options.size)
@@ -439,11 +445,12 @@ def _run(options: argparse.Namespace) -> int:
     results: list[Result] = []
     with progress.bar("largest", (_FIT + _SYNTHESIS + _ROUTE) * len(names)) as advance:
         for name in names:
-            bench = Bench(measure, name, options.max_k, options.seed, options.device, options.placer, options.resets)
+            flow = (options.device, options.placer, options.router)
+            bench = Bench(measure, name, options.max_k, options.seed, *flow, options.resets)
             results.append(measure_row(bench, size=size, limit=options.limit, advance=advance))
     compare(results)
     report = {"device": f"LFE5U-{options.device}, speed 6", "aim_mhz": AIM_MHZ, "seed": options.seed}
-    report["placer"] = options.placer
+    report |= {"placer": options.placer, "router": options.router}
     report |= {"limit_percent": None if size else options.limit, "max_k": options.max_k}
     report |= {"shared_resets": options.resets, "rows": results}
     if options.out is not None:

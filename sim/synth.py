@@ -40,6 +40,10 @@ PLACERS = ("heap", "static", "elements")
 """nextpnr's placers: analytic with legalisation (its own default), and by electrostatics. Then our own: processing elements and row
 edges as blocks in a grid (`sim.place`), and the rest by nextpnr's first (docs/decisions/0009-placement.md)."""
 DEFAULT_PLACER = "heap"
+ROUTERS = ("router1", "router2")
+"""nextpnr's routers. The first takes wires from one another until none is left (its own default): the higher clock, but no end in a
+crowded device. The second lets nets share wires and raises the price of what is shared; with pins it may find no way for a clock."""
+DEFAULT_ROUTER = "router1"
 NETLIST = "netlist.json"
 """What `synthesize` leaves in its folder for nextpnr."""
 
@@ -164,6 +168,7 @@ def synthesize(
     place: bool = True,
     frequency_mhz: float = 100.0,
     placer: str = DEFAULT_PLACER,
+    router: str = DEFAULT_ROUTER,
     boxes: Sequence[str] = (),
     shared_resets: int = 0,
     work_dir: Path,
@@ -188,8 +193,8 @@ def synthesize(
         False stops after synthesis: counts without a frequency.
     frequency_mhz : float
         What the placer aims at. A design that misses it is no error.
-    placer : str
-        One of `PLACERS`.
+    placer, router : str
+        One of `PLACERS`, and of `ROUTERS`.
     boxes : sequence of str
         Modules of which only the ports are taken: each instance counts as one cell of that name. Not with `place`.
     shared_resets : int
@@ -209,7 +214,8 @@ def synthesize(
     ToolError
         When a tool is missing, finds a fault in the design, or the design does not fit.
     """
-    _validate(verilog, top, device, seeds, frequency_mhz, placer)
+    _validate(verilog, top, device, seeds, frequency_mhz)
+    check_choices(placer, router)
     if boxes and place:
         raise InputError(f"boxes must be none where the design is placed, not {', '.join(boxes)}")
     names, units = _copy_sources(verilog, work_dir)
@@ -229,6 +235,7 @@ def synthesize(
                 seed=seed,
                 frequency_mhz=frequency_mhz,
                 placer=placer,
+                router=router,
                 timeout_s=timeout_s,
                 progress=progress,
             )
@@ -246,9 +253,14 @@ def synthesize(
     return SynthResult(top, device, cells, port_bits, routed)
 
 
-def _validate(
-    verilog: Sequence[Path], top: str, device: str, seeds: Sequence[int], frequency_mhz: float, placer: str
-) -> None:
+def check_choices(placer: str, router: str) -> None:
+    """`InputError` unless nextpnr, or we, have a placer and a router of those names."""
+    for what, name, known in (("placer", placer, PLACERS), ("router", router, ROUTERS)):
+        if name not in known:
+            raise InputError(f"{what} must be one of {', '.join(known)}, not {name!r}")
+
+
+def _validate(verilog: Sequence[Path], top: str, device: str, seeds: Sequence[int], frequency_mhz: float) -> None:
     if not verilog:
         raise InputError("verilog must be at least one file, not none")
     if not top.isidentifier():
@@ -259,8 +271,6 @@ def _validate(
         raise InputError(f"seeds must be one or more integers from 0 up, not {tuple(seeds)!r}")
     if not frequency_mhz > 0:
         raise InputError(f"frequency_mhz must be positive, not {frequency_mhz!r}")
-    if placer not in PLACERS:
-        raise InputError(f"placer must be one of {', '.join(PLACERS)}, not {placer!r}")
 
 
 def _copy_sources(verilog: Sequence[Path], work_dir: Path) -> tuple[list[str], list[str]]:
@@ -351,6 +361,7 @@ def route(
     seed: int,
     frequency_mhz: float,
     placer: str = DEFAULT_PLACER,
+    router: str = DEFAULT_ROUTER,
     timeout_s: float = TIMEOUT_S,
     progress: Progress = SILENT,
 ) -> dict:
@@ -360,7 +371,7 @@ def route(
     ----------
     pins : bool
         See `Routed`.
-    device, seed, frequency_mhz, placer, timeout_s, progress
+    device, seed, frequency_mhz, placer, router, timeout_s, progress
         As of `synthesize`.
 
     Raises
@@ -372,7 +383,8 @@ def route(
     if placer == "elements":
         netlist = _as_blocks(work_dir, device, seed, timeout_s, progress)
         placer = DEFAULT_PLACER
-    options = ["--placer", placer, "--seed", str(seed), "--freq", f"{frequency_mhz:g}", "--timing-allow-fail"]
+    options = ["--placer", placer, "--router", router, "--seed", str(seed)]
+    options += ["--freq", f"{frequency_mhz:g}", "--timing-allow-fail"]
     return _nextpnr(work_dir, str(seed), options, device, pins, timeout_s, progress, netlist)
 
 

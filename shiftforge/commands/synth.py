@@ -20,7 +20,7 @@ TOP = "shiftforge_top"
 _BUILT = ("ecp5", "xilinx7", "asic")
 _PLANNED = ("ice40", "gowin", "nexus")
 _OF_TARGET = {
-    "ecp5": ("device", "no_dsp", "no_place", "seeds", "freq", "placer"),
+    "ecp5": ("device", "no_dsp", "no_place", "seeds", "freq", "placer", "router"),
     "xilinx7": ("no_dsp",),
     "asic": ("liberty",),
 }
@@ -31,7 +31,8 @@ _TEXT = """\
 Writes the Verilog of a configuration, maps it to ECP5 cells with yosys, checks the netlist, and places and routes it with
 nextpnr for the slowest speed grade. Prints 4-input LUTs, flip-flops, block memories, multipliers and the clock's highest
 frequency after routing. heap and static are nextpnr's placers; elements places one processing element and copies it, which is
-faster and gives large arrays a higher clock. With --out the sources, the netlist, the logs and the result (synth.json) are kept.
+faster and gives large arrays a higher clock. router2 comes to an end where router1 does not, at a lower clock. With --out the
+sources, the netlist, the logs and the result (synth.json) are kept.
 For xilinx7 and asic yosys counts alone, without placing: LUTs, carry cells and memories of the 7-series, or generic two-input
 gates (with memories as flip-flops) and the longest path in gates. With --liberty asic maps to the cells of that library."""
 _EXAMPLE = """\
@@ -52,6 +53,7 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--seeds", type=int, metavar="N", help="ecp5: place N times, report the median frequency")
     parser.add_argument("--freq", type=float, metavar="MHZ", help="ecp5: aim of the placer (default: 100)")
     parser.add_argument("--placer", help="ecp5: heap, static or elements (default: heap)")
+    parser.add_argument("--router", help="ecp5: router1 or router2 (default: router1)")
     parser.add_argument("--liberty", type=Path, metavar="CELLS.lib", help="asic: a library of standard cells")
     parser.add_argument("--out", metavar="DIR", help="keep everything in this folder")
     add_json(parser)
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from shiftforge.config import load
     from shiftforge.files import replace_directory
     from shiftforge.progress import Progress
-    from sim.synth import DEFAULT_PLACER, synthesize
+    from sim.synth import DEFAULT_PLACER, DEFAULT_ROUTER, synthesize
 
     config = load(args.config)
     progress = Progress()
@@ -99,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
                 place=not args.no_place,
                 frequency_mhz=100.0 if args.freq is None else args.freq,
                 placer=args.placer or DEFAULT_PLACER,
+                router=args.router or DEFAULT_ROUTER,
                 work_dir=work,
                 progress=progress,
             )

@@ -234,6 +234,7 @@ def test_the_whole_search_and_its_report(tmp_path, capsys, monkeypatch):
         (["--limit", "nan"], "--limit must be over 0 and at most 100, not nan"),
         (["--seed", "-1"], "--seed must be 0 or more, not -1"),
         (["--resets", "-1"], "--resets must be 0 or more, not -1"),
+        (["--router", "router3"], "router must be one of router1, router2, not 'router3'"),
         (["--device", "12k"], "--device must be one of 25k, 45k, 85k, not '12k'"),
         (["--timeout", "0"], "--timeout must be positive, not 0"),
         (["--only", "nothing"], f"--only must match one of {', '.join(largest.MAKE)}, not 'nothing'"),
@@ -267,7 +268,7 @@ def test_a_device_without_room_for_one_element_is_refused(capsys, monkeypatch):
 def test_the_real_tools(tmp_path, capsys):
     """Predicted from arrays of two and four rows and columns, 5x6 comes out so. Then a tiny array is placed."""
     for name in largest.MAKE:
-        bench = Bench(Measure(tmp_path), name, 16, 1, "25k", largest.PLACER, 0)
+        bench = Bench(Measure(tmp_path), name, 16, 1, "25k", largest.PLACER, largest.ROUTER, 0)
         made, sites = bench.prediction(((2, 2), (2, 4), (4, 2), (4, 4)))
         use, _ = bench.packed((5, 6))
         assert sites == 24288

@@ -12,7 +12,7 @@ from hw.tech.add_signed import AddSigned
 from hw.verilog import write_unit
 from shiftforge.errors import InputError, ToolError
 from shiftforge.progress import Progress
-from sim.synth import SynthResult, synthesize
+from sim.synth import SynthResult, fmax_of, route, synthesize
 
 # 8 + 8 flip-flops before the multiplier and 16 behind it; one block memory of 1024 x 8 with its own output register is a
 # DP16KD; a 16 x 4 memory with a register behind its asynchronous read is one TRELLIS_DPR16X4; 24 flip-flops and 12 carry
@@ -71,6 +71,14 @@ def test_known_design_is_counted_and_routed(design, work, capsys):
     assert "nextpnr: known on ECP5-85k, seed 2: " in err
     data = result.to_json()
     assert (data["lut"], data["target"], data["fmax_mhz"]) == (result.lut, "ecp5", result.fmax_mhz)
+
+
+def test_the_other_router(design, work):
+    synthesize([design], "known", place=False, work_dir=work)
+    mhz = fmax_of(route(work, device="85k", pins=False, seed=1, frequency_mhz=100.0, router="router2"))
+    assert mhz is not None
+    assert 50 < mhz < 400
+    assert "Running router2" in (work / "nextpnr.1.full.log").read_text()
 
 
 def test_without_multipliers_and_without_placing(design, work):
@@ -138,6 +146,8 @@ def test_a_design_that_does_not_fit_is_one_sentence(tmp_path, work):
     ("arguments", "message"),
     [
         ({"device": "12k"}, "device must be one of 25k, 45k, 85k, not '12k'"),
+        ({"placer": "sa"}, "placer must be one of heap, static, elements, not 'sa'"),
+        ({"router": "router3"}, "router must be one of router1, router2, not 'router3'"),
         ({"seeds": ()}, r"seeds must be one or more integers from 0 up, not \(\)"),
         ({"seeds": (1, -1)}, r"seeds must be one or more integers from 0 up, not \(1, -1\)"),
         ({"frequency_mhz": 0.0}, "frequency_mhz must be positive, not 0.0"),
