@@ -56,7 +56,8 @@ class BankedColumn(wiring.Component):
     def module_name(self) -> str:
         """Name of the generated module, with the parameters that shape it."""
         c, banks = self.config, Banks.of(self.config)
-        return f"sf_column_banked_{c.rows}x{banks.count}x{banks.step}_word{banks.word_bits}_sum{c.accumulator_bits}"
+        words = f"word{banks.word_bits}_{banks.low_bits}"
+        return f"sf_column_banked_{c.rows}x{banks.count}x{banks.step}_{words}_sum{c.accumulator_bits}"
 
     @property
     def units(self) -> tuple[Unit, ...]:

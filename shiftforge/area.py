@@ -230,7 +230,6 @@ def _core(config: Config) -> Features:
     return {
         "one": 1,
         "banked": config.banked,
-        "tokens": rows if config.banked else 0,
         "read-out": cols * capture * merges(config),
         "skew": element * cols * (cols - 1) / 2,
         "drain": lanes * sums * config.groups,
