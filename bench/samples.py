@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import cycle
 
-from shiftforge.config import BANKED_FORMATS, HARDWARE_FORMATS, Config, from_dict
+from shiftforge.config import ALIGNED_FORMATS, BANKED_FORMATS, Config, from_dict
 from shiftforge.formats import FORMATS
 
 _ROWS = (4, 8, 2, 16, 5, 1, 12, 3)
@@ -35,7 +35,7 @@ def machine(
 def units() -> Iterator[Config]:
     """Two configurations for each pair of format and accumulator and each width of weights: every unit is measured from them."""
     rows, lengths, outputs = cycle(_ROWS), cycle(_MAX_K), cycle(FORMATS)
-    for kinds, accumulator in ((HARDWARE_FORMATS, "aligned"), (BANKED_FORMATS, "banked")):
+    for kinds, accumulator in ((ALIGNED_FORMATS, "aligned"), (BANKED_FORMATS, "banked")):
         for index, activation in enumerate(kinds):
             for bits in (2, 3, 4):
                 for again in range(2):

@@ -16,7 +16,7 @@ import numpy as np
 from bench.golden_network import resnet18
 from shiftforge.activation import Activation
 from shiftforge.commands.frame import print_table
-from shiftforge.config import Config, from_dict
+from shiftforge.config import ACCUMULATORS, Config, from_dict
 from shiftforge.graph import AveragePool, Conv, Graph, Input, Layer, Linear, MaxPool, Node, Window
 from sim.profile import LayerProfile, profile
 from sw_driver.compiler.pipeline import assemble
@@ -24,7 +24,7 @@ from sw_driver.compiler.pipeline import assemble
 BITS = 3
 
 
-def machine(size: int, max_k: int) -> Config:
+def machine(size: int, max_k: int, accumulator: str = "aligned") -> Config:
     """A square fp16 machine with all memories at their largest and 128-bit streams."""
     return from_dict(
         {
@@ -35,6 +35,7 @@ def machine(size: int, max_k: int) -> Config:
                 "output": "fp16",
                 "weight_bits": BITS,
                 "max_k": max_k,
+                "accumulator": accumulator,
                 "mask": False,
                 "residual": True,
                 "max_pool": True,
@@ -119,11 +120,11 @@ def _without_head(graph: Graph) -> Graph:
     return graph.up_to(pooled.source)
 
 
-def measure(case: Case, size: int, batch: int) -> tuple[float, list[LayerProfile]]:
+def measure(case: Case, size: int, batch: int, accumulator: str = "aligned") -> tuple[float, list[LayerProfile]]:
     """Utilization in percent of the layers that count, and the profile of each."""
     graph = case.graph(np.random.default_rng(0))
     layers = {layer.name: layer for layer in graph.layers()}
-    config = machine(size, 4608 + size)
+    config = machine(size, 4608 + size, accumulator)
     program = assemble(graph, config, name=case.name, batch=batch)
     done = [line for line in profile(program, batch).layers if line.layer in layers and case.counts(layers[line.layer])]
     macs, cycles = sum(line.macs for line in done), sum(line.cycles for line in done)
@@ -136,20 +137,26 @@ def main() -> None:
     parser.add_argument("--layers", action="store_true", help="every layer")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows, told = [], []
+    rows: list[list[str]] = []
+    told: list[dict[str, object]] = []
     for key, case in CASES.items():
         if options.only not in (None, key):
             continue
         for (size, batch), target in case.targets.items():
-            found, lines = measure(case, size, batch)
-            rows.append([case.name, f"{size}x{size}", str(batch), f"{found:.3f} %", f"{target} %"])
-            told.append({"case": key, "array": size, "batch": batch, "utilization": found, "target": target})
-            if options.layers:
-                print_layers(lines, size)
+            found: list[str] = []
+            for accumulator in ACCUMULATORS:
+                share, lines = measure(case, size, batch, accumulator)
+                found.append(f"{share:.3f} %")
+                which = {"case": key, "array": size, "batch": batch, "accumulator": accumulator}
+                told.append({**which, "utilization": share, "target": target})
+                if options.layers:
+                    print(f"{case.name}, {size}x{size}, batch {batch}, {accumulator}")
+                    print_layers(lines, size)
+            rows.append([case.name, f"{size}x{size}", str(batch), *found, f"{target} %"])
     if options.json:
         print(json.dumps(told))
         return
-    print_table("Utilization", ["what", "array", "batch", "utilization", "target"], rows)
+    print_table("Utilization", ["what", "array", "batch", *ACCUMULATORS, "target"], rows)
 
 
 def print_layers(lines: Iterable[LayerProfile], size: int) -> None:

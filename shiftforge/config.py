@@ -23,11 +23,13 @@ STREAM_BITS = (32, 64, 128)
 MAX_ROWS_COLS = 256
 MAX_K_WORDS = (1 << 16) - 1
 """The layer descriptor's k_words field has 16 bits."""
-HARDWARE_FORMATS = ("int8", "int16", "fp8_e4m3", "fp8_e5m2", "fp16")
-"""Activation formats of which the ``aligned`` accumulator makes hardware, and those that get it by default."""
+ALIGNED_FORMATS = ("int8", "int16", "fp8_e4m3", "fp8_e5m2", "fp16")
+"""Activation formats of which the ``aligned`` accumulator makes hardware."""
 BANKED_FORMATS = tuple(f.name for f in FORMATS.values() if f.is_float)
 """Activation formats of which the ``banked`` accumulator makes hardware."""
 ACCUMULATORS = ("aligned", "banked")
+ALIGNED_BY_DEFAULT = ("int8", "int16", "fp8_e4m3")
+"""Activation formats whose range is so short that ``aligned`` is no larger, and faster: docs/accumulators.md."""
 ACTIVATION_PAGES = (2, 4, 8, 16)
 
 
@@ -67,7 +69,7 @@ class Config:
         Longest dot product. Accumulators are sized from it, so that no sum can wrap.
     accumulator : str
         ``aligned``: one fixed-point accumulator per PE (integers, fp8, fp16). ``banked``: narrow accumulators in memory, one for
-        each range of exponents (every float format). Default: aligned where it exists. Both give the same bits.
+        each range of exponents (every float format). Default: `ALIGNED_BY_DEFAULT`, else banked. Both give the same bits.
     overflow : str
         Default of `gemm` for a result beyond the format: ``inf`` (IEEE 754 clause 7.4) or ``saturate``.
     k_bias_bits : int
@@ -210,7 +212,7 @@ class Config:
 
     def require_hardware(self) -> None:
         """Raise `NotBuiltError` when this configuration has no gateware (the golden model runs every format)."""
-        built = HARDWARE_FORMATS if self.accumulator == "aligned" else BANKED_FORMATS
+        built = ALIGNED_FORMATS if self.accumulator == "aligned" else BANKED_FORMATS
         if self.activation.name not in built:
             other = "banked" if self.accumulator == "aligned" else "aligned"
             raise NotBuiltError(
@@ -256,7 +258,7 @@ KEYS = (
         "array",
         "accumulator",
         str,
-        "aligned; banked for bf16 and fp32",
+        "aligned for integers and fp8 e4m3, else banked",
         "how sums are kept: [accumulators.md](accumulators.md)",
     ),
     Key("array", "overflow", str, "inf", "`gemm`: inf (IEEE 754) or saturate"),
@@ -349,7 +351,7 @@ def from_dict(data: dict[str, object]) -> Config:
     if ceil_div(max_k, rows) > MAX_K_WORDS:
         raise InputError(f"array.max_k must be at most {rows * MAX_K_WORDS} with {rows} rows, not {max_k}")
     activation = format_named(str(flat["activation"]))
-    accumulator = flat.get("accumulator", "aligned" if activation.name in HARDWARE_FORMATS else "banked")
+    accumulator = flat.get("accumulator", "aligned" if activation.name in ALIGNED_BY_DEFAULT else "banked")
     if accumulator not in ACCUMULATORS:
         raise InputError(f"array.accumulator must be 'aligned' or 'banked', not {accumulator!r}")
     overflow = flat.get("overflow", "inf")

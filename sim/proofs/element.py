@@ -10,7 +10,7 @@ from hw.pe import PE, TOKEN
 from hw.row_edge import RowEdge
 from hw.tech.add_signed import AddSigned
 from shiftforge import timing
-from shiftforge.config import HARDWARE_FORMATS, Config, from_dict
+from shiftforge.config import ALIGNED_FORMATS, Config, from_dict
 from shiftforge.formats import WEIGHT_BITS, Format, format_named
 from sim.proofs.miter import Claims, Mutant, Pipeline, Proof, Script
 
@@ -29,9 +29,10 @@ def config_for(
     mask: bool = False,
     residual: bool = False,
 ) -> Config:
-    """An array of that kind with two columns, whose number is nothing that these units see."""
+    """An array of that kind with two columns, whose number is nothing that these units see; aligned wherever that is built."""
     array: dict[str, object] = {"rows": rows, "cols": 2, "activation": activation, "output": output or activation}
     array |= {"weight_bits": weight_bits, "max_k": max_k, "mask": mask, "residual": residual}
+    array["accumulator"] = "aligned" if activation in ALIGNED_FORMATS else "banked"
     return from_dict({"array": array, "interface": {"stream_bits": stream_bits}})
 
 
@@ -324,7 +325,7 @@ _WRAP_MUTANTS = (
 def element_proofs() -> list[Proof]:
     """Row edge of every format that is built; PE and accumulator width of every one with every width of weights."""
     found = []
-    for name in HARDWARE_FORMATS:
+    for name in ALIGNED_FORMATS:
         flag_bits = format_named(name).flag_bits
         found.append(
             Proof(

@@ -10,7 +10,7 @@ from hw.lane import Lane
 from hw.normalize import Normalize
 from hw.rounding import SIGNIFICAND_BITS
 from shiftforge import timing
-from shiftforge.config import BANKED_FORMATS, HARDWARE_FORMATS
+from shiftforge.config import ALIGNED_FORMATS, BANKED_FORMATS
 from shiftforge.errors import InputError
 from shiftforge.formats import FORMATS
 from sim.proofs.element import config_for
@@ -110,7 +110,7 @@ _WITHIN_WIDTH = (
     Mutant("sim/proofs/spec.py", "clamped(-apart, mine)", "clamped(-apart, mine - 1)"),
 )
 """Of the specification: one place less than there must be in its comparison."""
-_WIDE = tuple(name for name in BANKED_FORMATS if name not in HARDWARE_FORMATS)
+_WIDE = tuple(name for name in BANKED_FORMATS if name not in ALIGNED_FORMATS)
 """Formats whose accumulators are banked and nothing else. Where they can be both, the lane is the same."""
 _LIMIT_S = 600.0
 """Of normalisers and orders, for the wide ones on a busy core."""
@@ -123,7 +123,7 @@ def lane_proofs() -> list[Proof]:
         "fp32 product": (48, timing.FP32_LEVELS, 0, (*_NORMALIZE, _STICKY)),
         "fp32 sum": (28, timing.FP32_LEVELS, 8, (*_NORMALIZE, _BUDGET)),
     }
-    for name in (*HARDWARE_FORMATS, *_WIDE):
+    for name in (*ALIGNED_FORMATS, *_WIDE):
         config = config_for(name, 3)
         width = config.accumulator_bits
         mutants = (*_NORMALIZE, _STICKY) if width > SIGNIFICAND_BITS else _NORMALIZE
@@ -149,7 +149,7 @@ def lane_proofs() -> list[Proof]:
                 limit_s=_LIMIT_S,
             )
         )
-    for name in (*HARDWARE_FORMATS, *_WIDE):
+    for name in (*ALIGNED_FORMATS, *_WIDE):
         wide = (_LEFT,) if name in _WIDE else ()
         for output in dict.fromkeys((name, "fp32", "bf16", "int8", *(("fp16",) if wide else ()))):
             extra = (*((_RESOLVE_FLAGS,) if FORMATS[name].flag_bits == 3 else ()), *wide)

@@ -9,7 +9,7 @@ from amaranth.hdl import Signal, Value
 from hw.rounding import SIGNIFICAND_BITS, Round
 from hw.row_edge import RowEdge
 from shiftforge import timing
-from shiftforge.config import HARDWARE_FORMATS
+from shiftforge.config import ALIGNED_FORMATS
 from shiftforge.formats import FORMATS, Format
 from sim.proofs.element import config_for
 from sim.proofs.miter import Mutant, Pipeline, Proof, Script
@@ -89,6 +89,6 @@ def second_proofs() -> list[Proof]:
         *(
             Proof(f"second truth: row edge {f.name}", lambda f=f: row_edge_script(f.name), _EDGE, fast=f.bits == 8)
             for f in formats
-            if f.name in HARDWARE_FORMATS
+            if f.name in ALIGNED_FORMATS
         ),
     ]

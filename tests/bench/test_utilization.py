@@ -27,6 +27,10 @@ def test_every_target_is_met():
             found, layers = measure(case, size, batch)
             assert target <= found < 100, (name, size, batch)
             assert all(layer.macs and layer.cycles for layer in layers)
+            drained, _ = measure(case, size, batch, "banked")
+            if name == "gemm":  # tiles of 1024 cycles, and one more for each of eight banks
+                assert drained == pytest.approx(found * 1024 / 1032, abs=0.005)
+            assert 0.93 * found < drained < found, (name, size, batch)
 
 
 @pytest.mark.parametrize("size, batch", [(8, 8), (8, 9)])

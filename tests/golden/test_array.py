@@ -20,7 +20,7 @@ from golden.pe import (
 )
 from golden.row_edge import SPECIAL_INF, SPECIAL_NAN, SPECIAL_NEGATIVE, row_edge
 from shiftforge import timing
-from shiftforge.config import HARDWARE_FORMATS, Config, from_dict
+from shiftforge.config import ALIGNED_FORMATS, Config, from_dict
 from shiftforge.errors import InputError
 from shiftforge.formats import FORMATS
 
@@ -34,6 +34,7 @@ def config(rows: int, cols: int, activation: str = "fp16", weight_bits: int = 3,
                 "rows": rows,
                 "cols": cols,
                 "activation": activation,
+                "accumulator": "aligned",
                 "output": "fp32",
                 "weight_bits": weight_bits,
                 "max_k": max_k,
@@ -55,7 +56,7 @@ def random_tiles(cfg: Config, rng: np.random.Generator, count: int) -> list[tupl
     ]
 
 
-@pytest.mark.parametrize("name", HARDWARE_FORMATS)
+@pytest.mark.parametrize("name", ALIGNED_FORMATS)
 def test_row_edge_of_every_code(name: str) -> None:
     fmt = FORMATS[name]
     codes = np.arange(1 << fmt.bits, dtype=np.uint32)
@@ -81,7 +82,7 @@ def test_row_edge_of_every_code(name: str) -> None:
 
 
 @pytest.mark.parametrize("weight_bits", [2, 3, 4])
-@pytest.mark.parametrize("name", HARDWARE_FORMATS)
+@pytest.mark.parametrize("name", ALIGNED_FORMATS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sums_and_cycles(shape: tuple[int, int], name: str, weight_bits: int) -> None:
     cfg = config(*shape, activation=name, weight_bits=weight_bits)

@@ -12,7 +12,7 @@ from golden.engine import tile_latency
 from golden.schedule import Output, run_layer
 from shiftforge import timing
 from shiftforge.banks import Banks
-from shiftforge.config import Config, ceil_div, from_dict
+from shiftforge.config import ALIGNED_FORMATS, Config, ceil_div, from_dict
 from shiftforge.errors import InputError
 from shiftforge.packets import Header, Opcode, decode_layer, decode_status, encode_layer, memory_ports, packet
 from shiftforge.transport import random_pattern
@@ -28,7 +28,7 @@ def config(
     pages: int = 2,
     residual: bool = False,
     max_pool: bool = False,
-    accumulator: str | None = None,
+    accumulator: str = "",
 ) -> Config:
     return from_dict(
         {
@@ -41,7 +41,7 @@ def config(
                 "max_k": max_k,
                 "residual": residual,
                 "max_pool": max_pool,
-                **({"accumulator": accumulator} if accumulator else {}),
+                "accumulator": accumulator or ("aligned" if activation in ALIGNED_FORMATS else "banked"),
             },
             "memory": {"activation_pages": pages},
             "interface": {"stream_bits": stream_bits},

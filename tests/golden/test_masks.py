@@ -10,7 +10,7 @@ from golden.array import Array
 from golden.codec import decode, decode_weights, encode_weights
 from golden.gemm import exact_sums, gemm
 from golden.rounding import Flags, storage_dtype
-from shiftforge.config import HARDWARE_FORMATS, from_dict
+from shiftforge.config import ALIGNED_FORMATS, from_dict
 from shiftforge.errors import InputError
 from shiftforge.formats import FORMATS, WEIGHT_BITS, WeightCode
 from tests.golden.cases import ALL, random_codes
@@ -125,7 +125,7 @@ def test_wrong_elements():
 
 
 @pytest.mark.parametrize("bits", WEIGHT_BITS)
-@pytest.mark.parametrize("name", HARDWARE_FORMATS)
+@pytest.mark.parametrize("name", ALIGNED_FORMATS)
 def test_the_cycle_true_array(name, bits):
     """Captures of columns that have different numbers of products are those of the exact sums, flags included."""
     array = {"rows": 2, "cols": 3, "activation": name, "output": "fp32", "weight_bits": bits, "max_k": 24}

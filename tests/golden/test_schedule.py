@@ -18,6 +18,8 @@ MACHINES = [
     (1, 1, "fp8_e4m3", "fp16", 128),
     (2, 3, "fp16", "fp32", 32),
     (3, 5, "fp16", "fp16", 64),
+    (3, 5, "fp16 aligned", "fp16", 64),
+    (2, 5, "fp8_e4m3 banked", "fp16", 32),  # nine banks: tiles wait for words that they share
     (8, 8, "int8", "int8", 64),
     (8, 8, "fp16", "fp32", 32),
     (5, 3, "bf16", "bf16", 128),
@@ -28,10 +30,13 @@ MACHINES = [
 
 
 def machine(rows: int, cols: int, activation: str, output: str, stream_bits: int) -> Config:
-    array = {
+    """The activation's name, and after it an accumulator that is not its default."""
+    name, _, accumulator = activation.partition(" ")
+    array: dict[str, object] = {"accumulator": accumulator} if accumulator else {}
+    array |= {
         "rows": rows,
         "cols": cols,
-        "activation": activation,
+        "activation": name,
         "output": output,
         "weight_bits": 3,
         "max_k": 4 * rows,

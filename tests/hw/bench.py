@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shiftforge.config import Config, from_dict
+from shiftforge.config import ALIGNED_FORMATS, Config, from_dict
 from sim.units import UNITS, run_unit
 
 
@@ -22,7 +22,7 @@ def a_config(
     residual: bool = False,
     max_pool: bool = False,
 ) -> Config:
-    """A configuration; `words` is the depth of all memories, 0 the default depths; without `accumulator` the format's default."""
+    """A configuration; `words` is the depth of all memories, 0 the default depths; aligned unless told, where that is built."""
     array: dict[str, object] = {
         "rows": rows,
         "cols": cols,
@@ -31,8 +31,7 @@ def a_config(
         "weight_bits": weight_bits,
     }
     memory = dict.fromkeys(("activation_words", "weight_words", "parameter_words"), words) if words else {}
-    if accumulator:
-        array["accumulator"] = accumulator
+    array["accumulator"] = accumulator or ("aligned" if activation in ALIGNED_FORMATS else "banked")
     array |= {"residual": residual, "max_pool": max_pool}
     memory["activation_pages"] = pages
     return from_dict(

@@ -9,14 +9,14 @@ from hw.array import Array
 from hw.instance import Unit
 from hw.pe import PE
 from hw.row_edge import RowEdge
-from shiftforge.config import HARDWARE_FORMATS, Config, from_dict
+from shiftforge.config import ALIGNED_FORMATS, Config, from_dict
 from shiftforge.errors import CheckFailed
 from sim.benches.array import register_names
 from sim.runner import Design, build_design
 
 SHAPES = [(1, 1), (2, 3), (4, 4), (3, 2)]
 FAST = [(1, 1, "int8", 2), (2, 3, "fp16", 3)]  # a build takes some seconds; the rest of the grid is slow
-GRID = [(*shape, name) for shape in [*SHAPES, (1, 5), (5, 1)] for name in HARDWARE_FORMATS]
+GRID = [(*shape, name) for shape in [*SHAPES, (1, 5), (5, 1)] for name in ALIGNED_FORMATS]
 SLOW = [(*case, (2, 3, 4)[i % 3]) for i, case in enumerate(GRID)]  # 6 shapes x 5 formats, the weight bits in turn
 
 
@@ -27,6 +27,7 @@ def a_config(rows: int, cols: int, activation: str, weight_bits: int, max_k: int
                 "rows": rows,
                 "cols": cols,
                 "activation": activation,
+                "accumulator": "aligned",
                 "output": "fp32",
                 "weight_bits": weight_bits,
                 "max_k": max_k,
@@ -96,7 +97,7 @@ def test_the_pe(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("mask", [False, True])
 @pytest.mark.parametrize("weight_bits", [2, 3, 4])
-@pytest.mark.parametrize("activation", HARDWARE_FORMATS)
+@pytest.mark.parametrize("activation", ALIGNED_FORMATS)
 def test_the_pe_for_every_format(activation, weight_bits, mask, tmp_path):
     check_pe(a_config(1, 1, activation, weight_bits, mask=mask), tmp_path, cycles=20000, seed=2)
 
@@ -115,7 +116,7 @@ def test_the_row_edge_for_every_code(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("activation", HARDWARE_FORMATS)
+@pytest.mark.parametrize("activation", ALIGNED_FORMATS)
 def test_the_row_edge_for_every_code_of_every_format(activation, tmp_path):
     check_row_edge(activation, tmp_path)
 

@@ -91,7 +91,10 @@ def test_the_hash_names_the_machine_and_not_the_driver() -> None:
 
 
 def test_machines_without_the_later_options_keep_their_identity() -> None:
-    assert make().hash == make(residual=False, max_pool=False, mask=False, lanes=1).hash == paged(2).hash == 0x7614C8EA
+    options = {"residual": False, "max_pool": False, "mask": False, "lanes": 1}
+    for accumulator, known in (("aligned", 0x7614C8EA), ("banked", 0x9586F2FE)):
+        assert make(accumulator=accumulator).hash == make(accumulator=accumulator, **options).hash == known
+    assert make().hash == paged(2).hash == make(accumulator="banked").hash
 
 
 @pytest.mark.parametrize("pages", [2, 4, 8, 16])
@@ -108,8 +111,8 @@ def test_each_page_holds_a_tile_of_max_k(pages: int) -> None:
 
 
 def test_a_mask_widens_the_weights_and_nothing_else() -> None:
-    plain, masked = make(), make(mask=True)
-    assert make(mask=False) == plain
+    plain, masked = make(accumulator="aligned"), make(accumulator="aligned", mask=True)
+    assert make(accumulator="aligned", mask=False) == plain
     assert (plain.weights.element_bits, masked.weights.element_bits) == (3, 4)
     assert (plain.weight_word_bits, masked.weight_word_bits) == (24, 32)
     assert masked.accumulator_bits == plain.accumulator_bits
@@ -170,7 +173,7 @@ def test_what_is_not_built_yet_is_said() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_format_has_an_accumulator(name: str) -> None:
     default = make(activation=name)
-    assert default.accumulator == ("banked" if name in ("bf16", "fp32") else "aligned")
+    assert default.accumulator == ("aligned" if name in ("int8", "int16", "fp8_e4m3") else "banked")
     assert make(activation=name, accumulator=default.accumulator) == default
     assert len({make(activation=name, accumulator=which).hash for which in ACCUMULATORS}) == 2
 

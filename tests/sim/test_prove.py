@@ -14,7 +14,7 @@ from shiftforge.errors import CheckFailed, InputError, ToolError
 from shiftforge.formats import FORMATS, WEIGHT_BITS
 from sim.proofs.banked import banked_config
 from sim.proofs.catalogue import proofs
-from sim.proofs.element import HARDWARE_FORMATS, config_for
+from sim.proofs.element import ALIGNED_FORMATS, config_for
 from sim.proofs.miter import Claims, Mutant, Proof, Script
 from sim.proofs.pipeline import latency_of
 from sim.proofs.rounding import Jammed
@@ -101,8 +101,8 @@ def test_the_catalogue_covers_what_is_built():
     assert len(set(names)) == len(names)
     assert all(p.mutants for p in proofs())
     wanted = {f"{unit} to {name}" for unit in ("round", "pack") for name in FORMATS}
-    wanted |= {f"{unit} {name} w{w}" for unit in ("PE", "no wrap") for name in HARDWARE_FORMATS for w in WEIGHT_BITS}
-    wanted |= {f"row edge {name}" for name in HARDWARE_FORMATS}
+    wanted |= {f"{unit} {name} w{w}" for unit in ("PE", "no wrap") for name in ALIGNED_FORMATS for w in WEIGHT_BITS}
+    wanted |= {f"row edge {name}" for name in ALIGNED_FORMATS}
     wanted |= {
         f"{unit} {name} w{w}"
         for unit in ("banked PE", "no wrap in banks")
@@ -122,7 +122,7 @@ def test_the_catalogue_covers_what_is_built():
     assert wanted <= set(names)
 
 
-@pytest.mark.parametrize("name", [name for name in BANKED_FORMATS if name in HARDWARE_FORMATS])
+@pytest.mark.parametrize("name", [name for name in BANKED_FORMATS if name in ALIGNED_FORMATS])
 def test_a_format_has_one_lane_whatever_the_accumulator(name: str):
     # So that a proof of the aligned machine's lane is one of the banked machine's.
     aligned, banked = (Lane(config) for config in (config_for(name, 3), banked_config(name, 3)))
@@ -139,7 +139,7 @@ def test_a_jammed_significand_is_compared_with_short_numbers_alone():
         jammed.compare(m, Const(0, 28), Const(0, signed(2)))
 
 
-@pytest.mark.parametrize("name", HARDWARE_FORMATS)
+@pytest.mark.parametrize("name", ALIGNED_FORMATS)
 @pytest.mark.parametrize("bits", WEIGHT_BITS)
 def test_the_ledger_of_widths_holds_for_every_max_k(name: str, bits: int):
     config = config_for(name, bits)

@@ -8,7 +8,7 @@ import pytest
 from golden import reference
 from golden.emulator import EmulatorTransport
 from golden.rounding import Overflow
-from shiftforge.config import BANKED_FORMATS, HARDWARE_FORMATS, Config, from_dict
+from shiftforge.config import ALIGNED_FORMATS, BANKED_FORMATS, Config, from_dict
 from shiftforge.formats import FORMATS, WEIGHT_BITS, format_named
 from shiftforge.registers import Flag
 from sim.backends import open_transport
@@ -176,7 +176,7 @@ def _check_everywhere(config: Config, seed: int) -> None:
 
 MACHINES = [
     (activation, bits, accumulator)
-    for accumulator, built in (("aligned", HARDWARE_FORMATS), ("banked", BANKED_FORMATS))
+    for accumulator, built in (("aligned", ALIGNED_FORMATS), ("banked", BANKED_FORMATS))
     for activation in built
     for bits in WEIGHT_BITS
 ]
