@@ -42,7 +42,7 @@ edges as blocks in a grid (`sim.place`), and the rest by nextpnr's first (docs/d
 DEFAULT_PLACER = "heap"
 ROUTERS = ("router1", "router2")
 """nextpnr's routers. The first takes wires from one another until none is left (its own default): the higher clock, but no end in a
-crowded device. The second lets nets share wires and raises the price of what is shared; with pins it may find no way for a clock."""
+crowded device. The second lets nets share wires and raises the price of what is shared; with pins a clock may find no way."""
 DEFAULT_ROUTER = "router1"
 NETLIST = "netlist.json"
 """What `synthesize` leaves in its folder for nextpnr."""
