@@ -82,6 +82,7 @@ def machine(task: str) -> Config:
                 "weight_bits": BITS,
                 "max_k": max_k,
                 "mask": mask,
+                "accumulator": "aligned",  # depthwise layers: no cycles for reading banks
             },
             "memory": {"activation_words": 32768, "weight_words": 65536, "parameter_words": 1024},
             "interface": {"stream_bits": 64},

@@ -3,7 +3,7 @@
     python bench/rtl_speed.py [CONFIG.toml] [--rtl-dir DIR] [--size 256] [--repeat 5] [--json]
 
 The work is a matrix product of size M = K = N (K at most `max_k`) with all conversions, loads and answers, all cycles counted.
-Without CONFIG.toml: 8x8, fp16 activations, 3-bit weights, K up to 1024. Without --rtl-dir the Verilog is generated first.
+Without CONFIG.toml: 8x8, fp16 activations, 3-bit weights, K up to 1024, aligned. Without --rtl-dir the Verilog is generated first.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from shiftforge.config import Config, from_dict, load
 from sim.rtl import RtlTransport
 from sw_driver.accelerator import Accelerator
 
-DEFAULT = {"array": {"rows": 8, "cols": 8, "activation": "fp16", "output": "fp16", "weight_bits": 3, "max_k": 1024}}
+ARRAY = {"rows": 8, "cols": 8, "activation": "fp16", "output": "fp16", "weight_bits": 3, "max_k": 1024}
+DEFAULT = {"array": {**ARRAY, "accumulator": "aligned"}}
 
 
 def measure(config: Config, directory: Path, size: int, repeat: int) -> dict[str, float | int]:
