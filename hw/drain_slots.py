@@ -54,7 +54,7 @@ class DrainSlots(wiring.Component):
                 "wipe": Out(1, init=1),
                 "parity": Out(1),
                 "address": Out(ADDRESS_BITS),
-                "blocked": Out(1),
+                "blocked": Out(1, init=1),
             }
         )
 
@@ -64,23 +64,25 @@ class DrainSlots(wiring.Component):
         # How many tiles have issued their last product and may be read, and how many words of such are not read yet.
         readable = Signal(2)
         unread = Signal(range(WORDS + 1))
-        gap = Signal(range(max(spacing, 2)))
+        gap = Signal(range(spacing))
         bank = Signal(range(banks.count))
-        first_bank, last_bank = Signal(), Signal()
-        reading, tile_drained = Signal(), Signal()
+        # What is issued in a cycle waits for these, so they are registers, found one cycle ahead.
+        due = Signal()
+        first_bank = Signal(init=1)
+        last_bank, reading, wiping = Signal(), Signal(), Signal()
         m.d.comb += [
-            first_bank.eq(bank == 0),
             last_bank.eq(bank == banks.count - 1),
-            reading.eq(~self.wipe & self.may & (readable != 0) & (gap == 0) & ~(first_bank & self.full)),
+            reading.eq(self.may & due & ~(first_bank & self.full)),
             self.slot.eq(self.wipe | reading),
             self.first.eq(reading & first_bank),
-            tile_drained.eq(reading & last_bank),
-            self.blocked.eq(self.wipe | (unread > banks.count - banks.awaited)),
+            wiping.eq(self.wipe & (self.address != WORDS - 1)),
         ]
+        m.d.sync += self.wipe.eq(wiping)
         with m.If(self.wipe):
-            m.d.sync += [self.address.eq(self.address + 1), self.wipe.eq(self.address != WORDS - 1)]
+            m.d.sync += self.address.eq(self.address + 1)
         with m.If(reading):
             m.d.sync += [bank.eq(bank + 1), self.address.eq(self.address + 1), gap.eq(spacing - 1)]
+            m.d.sync += first_bank.eq(last_bank)
             with m.If(last_bank):
                 step = banks.stride - banks.count + 1
                 m.d.sync += [bank.eq(0), self.address.eq(self.address + step), self.parity.eq(~self.parity)]
@@ -91,8 +93,15 @@ class DrainSlots(wiring.Component):
             """The event as it counts once the words' read, add and write have passed."""
             return chain(m, event, timing.BANK_SETTLE - 1, event.name)
 
+        left, word_read = Signal.like(readable), settled(reading)
+        most = banks.count - banks.awaited  # words that need not be read before a tile begins
+        # `tile_end` is the last to be known: all comparisons are with registers, and it chooses.
+        after_end = Mux(word_read, unread > most - banks.count + 1, unread > most - banks.count)
+        m.d.comb += left.eq(readable + settled(self.tile_end) - (reading & last_bank))
         m.d.sync += [
-            readable.eq(readable + settled(self.tile_end) - tile_drained),
-            unread.eq(unread + Mux(self.tile_end, banks.count, 0) - settled(reading)),
+            readable.eq(left),
+            due.eq((left != 0) & (gap <= 1) & ~reading),
+            unread.eq(unread + Mux(self.tile_end, banks.count, 0) - word_read),
+            self.blocked.eq(wiping | Mux(self.tile_end, after_end, Mux(word_read, unread > most + 1, unread > most))),
         ]
         return m

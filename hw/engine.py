@@ -89,9 +89,9 @@ class Engine(wiring.Component):
 
         m.submodules.patch = patch = PatchWalk(config)
         issue, product, full = Signal(), Signal(), Signal()
-        first_phase, last_phase, last_block = Signal(), Signal(), Signal()
+        first_phase = Signal(init=1)  # phase == 0; what is issued waits for it, so it is a register
+        last_phase, last_block = Signal(), Signal()
         m.d.comb += [
-            first_phase.eq(phase == 0),
             last_phase.eq(phase == rows - 1),
             last_block.eq(block == last_block_index),
             full.eq(waiting == timing.DRAIN_SETS),
@@ -167,6 +167,7 @@ class Engine(wiring.Component):
             m.d.sync += [
                 running.eq(1),
                 phase.eq(0),
+                first_phase.eq(1),
                 block.eq(0),
                 tiles_left.eq(layer.n_tiles),
                 pixels_left.eq(layer.pixels),
@@ -178,6 +179,7 @@ class Engine(wiring.Component):
         with m.Elif(issue):
             m.d.sync += [
                 phase.eq(Mux(last_phase, 0, phase + 1)),
+                first_phase.eq(last_phase),
                 self.weight_address.eq(self.weight_address + 1),
             ]
             with m.If(last_phase):

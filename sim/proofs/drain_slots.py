@@ -98,7 +98,9 @@ def drain_slots_script(name: str, weight_bits: int, rows: int, *, to_the_end: bo
     machine.claim(machine.peek("bank", len(bank)) == bank)
     machine.claim(machine.peek("unread", (WORDS).bit_length()) == tiles * count - bank + last_slot)
     machine.claim(machine.peek("readable", 2) == tiles - last_end)
-    machine.claim(machine.peek("gap", (max(spacing, 2) - 1).bit_length()) == spacing - since)
+    machine.claim(machine.peek("gap", (spacing - 1).bit_length()) == spacing - since)
+    machine.claim(machine.peek("due", 1) == ((tiles != last_end) & (since == spacing)))
+    machine.claim(machine.peek("first_bank", 1) == (bank == 0))
     machine.claim(~(under_way & (tiles == 2)))
 
     always(machine, (~begins | (may_begin & ~under_way)) & (~ended | product) & (~(begins | ended) | ~(wiping | slot)))
@@ -108,16 +110,21 @@ def drain_slots_script(name: str, weight_bits: int, rows: int, *, to_the_end: bo
 
 _SLOTS = "hw/drain_slots.py"
 _MUTANTS = (
-    Mutant(_SLOTS, "& (gap == 0) & ~", "& ~"),
+    Mutant(_SLOTS, "(gap <= 1) & ~reading", "~reading"),
+    Mutant(_SLOTS, "(gap <= 1) & ~reading", "(gap <= 1)"),
+    Mutant(_SLOTS, "(gap <= 1)", "(gap == 0)"),
     Mutant(_SLOTS, "gap.eq(spacing - 1)", "gap.eq(spacing)"),
     Mutant(_SLOTS, "~(first_bank & self.full)", "~self.full"),
-    Mutant(_SLOTS, "self.wipe | (unread > banks.count - banks.awaited)", "unread > banks.count - banks.awaited"),
-    Mutant(_SLOTS, "self.wipe.eq(self.address != WORDS - 1)", "self.wipe.eq(self.address != WORDS - 2)"),
-    Mutant(_SLOTS, "settled(self.tile_end) - tile_drained", "self.tile_end - tile_drained"),
-    Mutant(_SLOTS, "- settled(reading)", "- reading"),
+    Mutant(_SLOTS, "wiping | Mux(self.tile_end", "Mux(self.tile_end"),
+    Mutant(_SLOTS, "self.address != WORDS - 1", "self.address != WORDS - 2"),
+    Mutant(_SLOTS, "settled(self.tile_end) - (reading", "self.tile_end - (reading"),
+    Mutant(_SLOTS, "word_read = Signal.like(readable), settled(reading)", "word_read = Signal.like(readable), reading"),
+    Mutant(_SLOTS, "unread > most + 1, ", "unread > most, "),
+    Mutant(_SLOTS, "Mux(self.tile_end, after_end, ", "Mux(0, after_end, "),
 )
+_FIRST = Mutant(_SLOTS, "first_bank.eq(last_bank)", "first_bank.eq(0)")
 _PARITY = Mutant(_SLOTS, "self.parity.eq(~self.parity)", "self.parity.eq(self.parity)")
-_AWAITED = Mutant(_SLOTS, "unread > banks.count - banks.awaited", "unread > banks.count")
+_AWAITED = Mutant(_SLOTS, "most = banks.count - banks.awaited", "most = banks.count")
 _STEP = Mutant(_SLOTS, "banks.stride - banks.count + 1", "1")
 
 
@@ -125,9 +132,9 @@ def drain_slots_proofs() -> list[Proof]:
     """Eight banks, nine, and five, whose tiles lie apart; one row, whose spacing is the column's, and more."""
     found: list[Proof] = []
     for name, bits, rows, more in (
-        ("fp16", 3, 1, (_PARITY,)),
+        ("fp16", 3, 1, (_FIRST, _PARITY)),
         ("fp16", 4, 2, (_AWAITED,)),
-        ("fp8_e4m3", 4, 5, (_STEP, _PARITY)),
+        ("fp8_e4m3", 4, 5, (_STEP, _FIRST, _PARITY)),
     ):
         found.append(
             Proof(
