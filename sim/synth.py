@@ -214,8 +214,10 @@ def synthesize(
     ToolError
         When a tool is missing, finds a fault in the design, or the design does not fit.
     """
-    _validate(verilog, top, device, seeds, frequency_mhz)
-    check_choices(placer, router)
+    _validate(verilog, top, seeds, frequency_mhz)
+    for what, name, known in (("device", device, DEVICES), ("placer", placer, PLACERS), ("router", router, ROUTERS)):
+        if name not in known:
+            raise InputError(f"{what} must be one of {', '.join(known)}, not {name!r}")
     if boxes and place:
         raise InputError(f"boxes must be none where the design is placed, not {', '.join(boxes)}")
     names, units = _copy_sources(verilog, work_dir)
@@ -253,20 +255,11 @@ def synthesize(
     return SynthResult(top, device, cells, port_bits, routed)
 
 
-def check_choices(placer: str, router: str) -> None:
-    """`InputError` unless nextpnr, or we, have a placer and a router of those names."""
-    for what, name, known in (("placer", placer, PLACERS), ("router", router, ROUTERS)):
-        if name not in known:
-            raise InputError(f"{what} must be one of {', '.join(known)}, not {name!r}")
-
-
-def _validate(verilog: Sequence[Path], top: str, device: str, seeds: Sequence[int], frequency_mhz: float) -> None:
+def _validate(verilog: Sequence[Path], top: str, seeds: Sequence[int], frequency_mhz: float) -> None:
     if not verilog:
         raise InputError("verilog must be at least one file, not none")
     if not top.isidentifier():
         raise InputError(f"top must be a plain module name, not {top!r}")
-    if device not in DEVICES:
-        raise InputError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
     if not seeds or any(seed < 0 for seed in seeds):
         raise InputError(f"seeds must be one or more integers from 0 up, not {tuple(seeds)!r}")
     if not frequency_mhz > 0:

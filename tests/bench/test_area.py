@@ -88,9 +88,9 @@ def test_table_and_json(tmp_path, capsys, monkeypatch):
         "elements": {1: 170.0, 2: 170.0, 3: 170.0},
     }
 
-    def fmax(self, folder, seed, *, label, placer):
+    def fmax(self, folder, seed, *, label, flow):
         """The worse placer has the single highest clock: medians are compared."""
-        return clocks[placer][seed]
+        return clocks[flow.placer][seed]
 
     monkeypatch.setattr(Measure, "fmax", fmax)
     monkeypatch.setattr(Measure, "xilinx7", lambda self, part, *, dsp, label: {"lut6": 640, "lut_ram": 0})

@@ -7,7 +7,7 @@ import pytest
 
 from bench import largest, measure
 from bench.largest import SAMPLES, TREE, Bench, Prediction, Use, candidates, search
-from bench.measure import Cost, Measure
+from bench.measure import Cost, Flow, Measure
 from shiftforge.errors import CheckFailed, InputError, ToolError
 from shiftforge.progress import SILENT
 from sim.synth import flip_flop_places
@@ -160,7 +160,7 @@ def test_what_nextpnr_says_is_kept(monkeypatch, tmp_path):
     assert bench.refusal(tmp_path, 3, label="x") == reason
     assert seeds == [3], "an interrupted search does not try again"
     assert bench.refusal(tmp_path, 4, label="x") == reason
-    assert bench.refusal(tmp_path, 3, label="x", device="45k") == reason
+    assert bench.refusal(tmp_path, 3, label="x", flow=Flow("45k")) == reason
     assert Measure(tmp_path, SILENT, timeout_s=120).refusal(tmp_path, 3, label="x") == reason
     assert seeds == [3, 4, 3, 3], "another seed, device or time limit is another question"
     found, seeds = placing(monkeypatch, tmp_path, lambda: {"fmax": {"clk": {"achieved": 99.0}}})
@@ -234,7 +234,7 @@ def test_the_whole_search_and_its_report(tmp_path, capsys, monkeypatch):
         (["--limit", "nan"], "--limit must be over 0 and at most 100, not nan"),
         (["--seed", "-1"], "--seed must be 0 or more, not -1"),
         (["--resets", "-1"], "--resets must be 0 or more, not -1"),
-        (["--router", "router3"], "router must be one of router1, router2, not 'router3'"),
+        (["--router", "router3"], "--router must be one of router1, router2, not 'router3'"),
         (["--device", "12k"], "--device must be one of 25k, 45k, 85k, not '12k'"),
         (["--timeout", "0"], "--timeout must be positive, not 0"),
         (["--only", "nothing"], f"--only must match one of {', '.join(largest.MAKE)}, not 'nothing'"),
@@ -268,7 +268,7 @@ def test_a_device_without_room_for_one_element_is_refused(capsys, monkeypatch):
 def test_the_real_tools(tmp_path, capsys):
     """Predicted from arrays of two and four rows and columns, 5x6 comes out so. Then a tiny array is placed."""
     for name in largest.MAKE:
-        bench = Bench(Measure(tmp_path), name, 16, 1, "25k", largest.PLACER, largest.ROUTER, 0)
+        bench = Bench(Measure(tmp_path), name, 16, 1, Flow("25k", largest.PLACER, largest.ROUTER), 0)
         made, sites = bench.prediction(((2, 2), (2, 4), (4, 2), (4, 4)))
         use, _ = bench.packed((5, 6))
         assert sites == 24288

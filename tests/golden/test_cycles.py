@@ -110,34 +110,32 @@ def test_a_layer_by_hand() -> None:
     assert got.counters["busy_cycles"] == got.output_beats[-1] - start + 1
 
 
+def check_three_tiles(cfg: Config, *, cycles: int, stalls: int) -> None:
+    """Three tiles of 24 products, each later one `cycles` long; the last one's words are read three cycles apart."""
+    run = {"pixels": 6, "k_words": 12, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].page}
+    got = predict(cfg, [*setup(cfg), layer(cfg, **run), send(cfg, Opcode.STATUS)])
+    last_product = 24 + 2 * cycles
+    last_drain_slot = last_product + timing.BANK_SETTLE + (Banks.of(cfg).count - 1) * 3
+    last_step = last_drain_slot + tile_latency(cfg) + 2 * cfg.groups
+    done = last_step + timing.DRAIN_READ + timing.lane(cfg) + 2
+    assert got.counters["busy_cycles"] == done + 1
+    assert (got.counters["slots"], got.counters["stall_drain"]) == (3 * 24, stalls)
+
+
 def test_banked_tiles_by_hand() -> None:
     """Eight drain slots, three cycles apart, between the blocks of two; nothing waits, and the last tile is read alone."""
     cfg = config(activation="bf16")
     assert (Banks.of(cfg).count, timing.BANK_SETTLE, timing.drain_spacing(cfg)) == (8, 2, 3)
-    run = {"pixels": 6, "k_words": 12, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].page}
-    got = predict(cfg, [*setup(cfg), layer(cfg, **run), send(cfg, Opcode.STATUS)])
     # After a tile's last product: block 0 in cycles 1 and 2, drain slots in cycles 3, 6, .. 24, the rest of the tile up to 32.
-    last_product = 24 + 32 + 32
-    last_drain_slot = last_product + timing.BANK_SETTLE + 7 * 3
-    last_step = last_drain_slot + tile_latency(cfg) + 2 * cfg.groups
-    done = last_step + timing.DRAIN_READ + timing.lane(cfg) + 2
-    assert got.counters["busy_cycles"] == done + 1
-    assert (got.counters["slots"], got.counters["stall_drain"]) == (3 * 24, 0)
+    check_three_tiles(cfg, cycles=32, stalls=0)
 
 
 def test_nine_banks_by_hand() -> None:
     """Two words of a tile are words of the next one, which waits for their drain slots; the other seven come between its blocks."""
     cfg = config(activation="fp8_e4m3", accumulator="banked")
     assert (Banks.of(cfg).count, Banks.of(cfg).awaited, timing.drain_spacing(cfg)) == (9, 2, 3)
-    run = {"pixels": 6, "k_words": 12, "n_tail": 3, "to_stream": 0, "output_address": memory_ports(cfg)[2].page}
-    got = predict(cfg, [*setup(cfg), layer(cfg, **run), send(cfg, Opcode.STATUS)])
     # After the last product: drain slots in cycles 2 and 5, block 0 in 7 and 8, drain slots in 9, 12, .. 27, the rest up to 37.
-    last_product = 24 + 37 + 37
-    last_drain_slot = last_product + timing.BANK_SETTLE + 8 * 3
-    last_step = last_drain_slot + tile_latency(cfg) + 2 * cfg.groups
-    done = last_step + timing.DRAIN_READ + timing.lane(cfg) + 2
-    assert got.counters["busy_cycles"] == done + 1
-    assert (got.counters["slots"], got.counters["stall_drain"]) == (3 * 24, 2 * 6)
+    check_three_tiles(cfg, cycles=37, stalls=2 * 6)
 
 
 def test_banked_tiles_wait_for_words() -> None:
