@@ -18,7 +18,7 @@ FP16 = FORMATS["fp16"]
 
 def a_config(baseline: Baseline, *, rows: int = 1, cols: int = 1, max_k: int = 21) -> Config:
     array = {"rows": rows, "cols": cols, "activation": baseline.activation, "output": baseline.activation}
-    return from_dict({"array": {**array, "weight_bits": 2, "max_k": max_k}})
+    return from_dict({"array": {**array, "weight_bits": 2, "max_k": max_k, "accumulator": "aligned"}})
 
 
 def fraction_of(code: int) -> Fraction | None:
