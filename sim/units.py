@@ -282,6 +282,14 @@ UNITS = MappingProxyType(
                 parameters={"pixels": (1 << 16) + 8},
             ),
             Unit(
+                "tall_engine",
+                "the same in rows of one pixel, more than a coordinate of a row can count",
+                "sim.benches.engine",
+                _config(3, 5, "int8", "int8", 3, 60),
+                _single("hw.engine", "Engine"),
+                parameters={"pixels": (1 << 16) + 8, "tall": True},
+            ),
+            Unit(
                 "pool_engine",
                 "the same with maxima in between, in pages of four",
                 "sim.benches.engine",

@@ -146,8 +146,7 @@ async def every_slot(dut) -> None:
         fields = random_layer(rng, config)
         image = random_image(rng, config) if number % 2 else None
         if image is not None:
-            g = image.geometry
-            fields |= g.descriptor(image.address, config.activation_page, image.pixel_words, image.tap_words)
+            fields |= image.fields(config)
         slots = list(layer_slots(config, fields, image))
         wiped = 0
         if number % 4 == 0:  # the wipe goes on while the layer comes

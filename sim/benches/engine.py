@@ -16,6 +16,8 @@ from sim.stimulus import random_geometry
 
 LAYERS = 40
 BUFFERS = 2
+MOST_PIXELS = 30
+"""Output pixels of an image that may be one of several: many enough for rows, few enough for a bench of seconds."""
 
 
 @dataclass(frozen=True)
@@ -38,32 +40,43 @@ class Slot:
 
 @dataclass(frozen=True)
 class Image:
-    """A convolution over the pixels from word `address` on, `pixel_words` apart, of which `tap_words` are read, `terms` times."""
+    """A convolution over the pixels from word `address` on, `pixel_words` apart, of which `tap_words` are read, `terms` times;
+    of so many images, one right after the other.
+    """
 
     geometry: Geometry
     address: int
     pixel_words: int
     tap_words: int
     terms: int
+    images: int
+
+    def fields(self, config: Config) -> Layer:
+        """What the layer's descriptor says of it."""
+        return self.geometry.descriptor(
+            self.address, config.activation_page, self.pixel_words, self.tap_words, self.terms, self.images
+        )
 
     def read(self, page: int, pixel: int, block: int) -> tuple[int | None, bool]:
         """The word that an output pixel reads in a block (None where it lies outside), and whether it is its tap's last."""
         g = self.geometry
         tap, word = divmod(block % (g.taps * self.tap_words), self.tap_words)
+        image, pixel = divmod(pixel, g.output_width * g.output_height)
         x = pixel % g.output_width * g.stride_x + tap % g.kernel_w * g.dilation_x - g.pad_left
         y = pixel // g.output_width * g.stride_y + tap // g.kernel_w * g.dilation_y - g.pad_top
         inside = 0 <= x < g.width and 0 <= y < g.height
-        at = (self.address + (y * g.width + x) * self.pixel_words + word) % page
+        at = (self.address + ((image * g.height + y) * g.width + x) * self.pixel_words + word) % page
         return (at if inside else None), word == self.tap_words - 1
 
 
 def random_image(rng: np.random.Generator, config: Config) -> Image:
-    """A random convolution that fits `max_k`."""
+    """A random convolution that fits `max_k`; of several images where they are small."""
     tap_words = int(rng.integers(1, min(3, config.max_k_words) + 1))
     geometry = random_geometry(rng, config.max_k_words // tap_words)
     terms = int(rng.integers(1, config.max_k_words // (tap_words * geometry.taps) + 1))
     address = int(rng.integers(config.activation_words))
-    return Image(geometry, address, tap_words + int(rng.integers(2)), tap_words, min(terms, 3))
+    images = int(rng.integers(1, 4)) if geometry.output_width * geometry.output_height <= MOST_PIXELS else 1
+    return Image(geometry, address, tap_words + int(rng.integers(2)), tap_words, min(terms, 3), images)
 
 
 def layer_slots(config: Config, layer: Layer, image: Image | None) -> Iterator[Slot]:
@@ -115,7 +128,8 @@ def issued(slot: Slot, config: Config) -> Values:
 async def every_slot(dut) -> None:
     """One slot per cycle; a tile's last block waits exactly while both drain buffers are taken.
 
-    The parameter ``pixels`` makes it one matrix product of so many rows, of a word each.
+    The parameter ``pixels`` makes it one matrix product of so many rows, of a word each; with ``tall``, these are one image's
+    rows, of a pixel each.
     """
     config, rng = bench_setup()
     pixels = cast("int", bench_parameters().get("pixels", 0))
@@ -125,12 +139,12 @@ async def every_slot(dut) -> None:
         layer = random_layer(rng, config)
         if pixels:
             layer |= {"pixels": pixels, "k_words": 1, "n_tiles": 1}
+        if bench_parameters().get("tall"):
+            stride = max(1, layer["input_stride"])
+            layer |= {"output_width": 1, "input_stride": stride, "row_step": stride}
         image = random_image(rng, config) if number % 2 else None
         if image is not None:
-            g = image.geometry
-            layer |= g.descriptor(
-                image.address, config.activation_page, image.pixel_words, image.tap_words, image.terms
-            )
+            layer |= image.fields(config)
         if config.max_pool and number % 3 == 0 and not pixels:
             layer["pool_kind"] = 1
             if number == 6:

@@ -271,7 +271,7 @@ FAULTS = (
     Fault("patch.py", "engine", "corner.row_end.eq(layer.output_width == 1)", "corner.row_end.eq(0)"),
     Fault("patch.py", "long_engine", "in_rows & (here.column", "(here.column"),
     Fault("patch.py", "engine", "corner.last_row.eq(layer.output_height == 1)", "corner.last_row.eq(0)"),
-    Fault("patch.py", "engine", "in_images & (here.row", "(here.row"),
+    Fault("patch.py", "tall_engine", "in_images & (here.row", "(here.row"),
     Fault("patch.py", "engine", "Mux(image_end, layer.image_step, ", "Mux(0, layer.image_step, "),
     Fault("patch.py", "engine", "Mux(image_end, row_y, ", "Mux(image_end, origin.y, "),
     Fault("patch.py", "engine", "Mux(patch_end, origin.y, row_y + rows)", "row_y + rows"),

@@ -25,8 +25,9 @@ def test_engine_of_other_shapes(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_matrix_product_of_more_rows_than_a_coordinate_counts(tmp_path):
-    check("long_engine", tmp_path)
+@pytest.mark.parametrize("unit", ["long_engine", "tall_engine"])
+def test_a_matrix_product_of_more_rows_than_a_coordinate_counts(unit, tmp_path):
+    check(unit, tmp_path)
 
 
 @pytest.mark.parametrize("unit", ["banked_engine", "ring_engine"])
