@@ -87,10 +87,14 @@ def _patterns(rng: np.random.Generator, size: int, low: int, high: int) -> npt.N
     return np.where(edge, rng.choice(_EDGES, size), bits).astype(np.uint32)
 
 
+def _top(to: Format) -> int:
+    """Exponent of a format's largest value."""
+    return to.max_exponent if to.is_float else to.bits - 2
+
+
 def _ends(to: Format) -> tuple[int, ...]:
     """Exponents about the ends of a format's range: the largest, the least normal, the last place, half of it."""
-    top = to.max_exponent if to.is_float else to.bits - 2
-    return tuple(end + d for end in (top, to.min_exponent, to.lsb_exponent - 1) for d in (-1, 0, 1))
+    return tuple(end + d for end in (_top(to), to.min_exponent, to.lsb_exponent - 1) for d in (-1, 0, 1))
 
 
 def _sums(
@@ -131,9 +135,11 @@ def make_batch(rng: np.random.Generator, config: Config, size: int) -> Batch:
     """A random batch: half of them with exponents where the destination's range ends, a few with specials."""
     to_activation, post = bool(rng.integers(0, 2)), bool(rng.integers(0, 2))
     to = config.activation if to_activation else config.output
-    exponent_bias = int(
-        rng.choice([0, int(rng.integers(-8, 9)), int(rng.integers(-128, 128)), int(rng.choice((-128, 127)))])
-    )
+    # The last one brings the largest sums to the end of the destination's range.
+    largest = config.activation.lsb_exponent + config.accumulator_bits - 2
+    biases = [0, int(rng.integers(-8, 9)), int(rng.integers(-128, 128)), int(rng.choice((-128, 127)))]
+    biases.append(min(max(_top(to) - largest + int(rng.integers(0, 3)), -128), 127))
+    exponent_bias = int(rng.choice(biases))
     sums = _sums(rng, config, to, exponent_bias, size)
     seen = np.zeros(size, np.int64)
     if config.activation.flag_bits:

@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 FP16, TO_FP32, TO_INT = ("fp16", "fp16", 3), ("fp8_e4m3", "fp32", 4), ("fp16", "int8", 3)
+FROM_FP32 = ("fp32", "fp16", 2)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ MUTANTS = (
     Mutant("rounding.py", "nan | (to_infinity & (not fmt.has_inf))", "nan", TO_FP32),
     # normalising
     Mutant("normalize.py", "value[:lost].any()", "value[lost - 1]"),
-    Mutant("normalize.py", "~top.any() & left[level:].any()", "~top.any()"),
+    Mutant("normalize.py", "& self._affords(left, level, places)", ""),
+    Mutant("normalize.py", "Mux(taken, above != 1, above.any())", "above.any()", TO_FP32),
+    Mutant("normalize.py", "Mux(taken, above != 1, above.any())", "above != 1", TO_FP32),
     # binary32
     Mutant("parts.py", "field[0] | ~normal", "field[0]"),
     Mutant("parts.py", "Cat(fraction, normal)", "Cat(fraction, Const(1, 1))"),
@@ -60,7 +63,9 @@ MUTANTS = (
     Mutant("lane.py", "self.saturate & ~self.post", "self.saturate", TO_FP32),
     Mutant("lane.py", "self.saturate & ~self.post", "0", TO_FP32),
     Mutant("lane.py", "both & ~nan", "both"),
-    Mutant("lane.py", "first = self.post | to_output", "first = self.post", TO_FP32),
+    Mutant("lane.py", "first = self.post | to_binary32", "first = self.post", TO_FP32),
+    Mutant("lane.py", "to_output if config.output == FP32 else ~to_output", "to_output", FROM_FP32),
+    Mutant("lane.py", "Mux(to_binary32, to_fp32.code, direct)", "direct", FROM_FP32),
     Mutant("lane.py", 'timing.FP32_MULTIPLY, "bias"', 'timing.FP32_MULTIPLY + 1, "bias"'),
     Mutant("lane.py", "result[:3] | flags", "result[:3]"),
     Mutant("lane.py", "Mux(infinite, negative_infinity, negative)", "negative"),
