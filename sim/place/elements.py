@@ -1,6 +1,7 @@
 """The processing elements of an array in a flat netlist: found by their names, and written back as blocks in a grid.
 
-What stands at a row's left end, its feed and its edge, is a block as well, one beside each row.
+What stands at a row's left end, its feed and its edge, is a block as well, one beside each row. An element's block hosts some bits
+of its column's read-out (`sim.place.read_out`).
 
 All are alike, but for what has no reader at the array's borders and is gone there. One of them is packed by nextpnr and placed in
 a rectangle (`sim.place.anneal`); each then gets the packed cells with its own nets and the place of its rectangle (``BEL``). All
@@ -23,6 +24,7 @@ from sim.place.anneal import Placed, RectangleFullError, place
 from sim.place.fabric import FABRICS, SLOTS, grids
 from sim.place.graph import Feed
 from sim.place.netlist import Bit, Cell, Netlist
+from sim.place.read_out import GUEST, LOOKUP, PARTS, Names, Place, hosted
 
 _ELEMENT = re.compile(r"(?:.*\.)?pe_(?P<row>\d+)_(?P<col>\d+)\.")
 _EDGE = re.compile(r"(?:.*\.)?(?P<unit>edge|row)_(?P<row>\d+)\.")
@@ -30,11 +32,6 @@ _NET = re.compile(r"net_(\d+)")
 _PART = re.compile(r"\$(CCU2_COMB[01]|DPRAM_COMB[0-3]|RAMW_SLICE|RAMW_BLOCK[01])$")
 """What nextpnr adds to the name of the cell that it makes several of."""
 _CONSTANTS = {"$PACKER_GND_NET": "0", "$PACKER_VCC_NET": "1"}
-
-Place = tuple[int, int]
-"""Row and column of an element."""
-Names = dict[str, str]
-"""A cell's name within its element -> its name in the netlist."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +50,28 @@ class Elements:
 
     @staticmethod
     def of(netlist: Netlist) -> "Elements":
-        """By the names: ``pe_<row>_<column>.``, with anything before it. `InputError` when there are none."""
+        """By the names: ``pe_<row>_<column>.``, with anything before it, and the read-out's cells that they host.
+
+        `InputError` when there are none.
+        """
         found = Elements(netlist, _named(netlist, _ELEMENT))
         if not found.names:
             raise InputError("the placer 'elements' needs cells below pe_<row>_<column>, and the design has none")
-        return found
+        return found._hosting()
+
+    def _hosting(self) -> "Elements":
+        """With what each hosts of the read-out, but for what is unlike that of the element that is placed."""
+        guests = hosted(self.netlist, self.names)
+        full = replace(self, names={at: names | guests.get(at, {}) for at, names in self.names.items()})
+        model = full.names[full._model]
+        of: dict[Place, Names] = {}
+        for at, names in self.names.items():
+            own = guests.get(at, {})
+            slots = {name.rpartition(".")[0] for name in own}
+            parts = {slot: {part for part in PARTS if f"{slot}.{part}" in own} for slot in slots}
+            same = {slot for slot, those in parts.items() if those == {p for p in PARTS if f"{slot}.{p}" in model}}
+            of[at] = names | {name: cell for name, cell in own.items() if name.rpartition(".")[0] in same}
+        return replace(self, names=of)
 
     @staticmethod
     def edges(netlist: Netlist) -> "Elements":
@@ -77,15 +91,21 @@ class Elements:
         """The names in the netlist of all their cells."""
         return {full for names in self.names.values() for full in names.values()}
 
-    @property
-    def _inner(self) -> Place:
-        """An element with neighbours on all sides, where there is one."""
-        return self.rows // 2, self.cols // 2
+    @cached_property
+    def _model(self) -> Place:
+        """The element that is packed and placed: of those with the most cells and pins the one nearest to the middle."""
+
+        def key(at: Place) -> tuple[int, int, int]:
+            cells = [self.netlist.cells[full] for full in self.names[at].values()]
+            pins = sum(isinstance(bit, int) for cell in cells for bits in cell.bits.values() for bit in bits)
+            return len(cells), pins, -abs(at[0] - self.rows // 2) - abs(at[1] - self.cols // 2)
+
+        return max(self.names, key=key)
 
     @cached_property
     def _whole(self) -> Names:
-        """The element with the most cells: the one that is packed and placed."""
-        return max(self.names.values(), key=len)
+        """Its names."""
+        return self.names[self._model]
 
     def one(self) -> Netlist:
         """That element alone. Its nets are called ``net_<number>``; those that cross its border are ports."""
@@ -101,20 +121,20 @@ class Elements:
 
     @cached_property
     def feeds(self) -> dict[Bit, Feed]:
-        """Inputs of that element that other elements drive, as an inner one has them."""
+        """Inputs of that element that other elements drive."""
         source: dict[Bit, tuple[Place, str, str, int]] = {}
         for at, names in self.names.items():
             for name, full in names.items():
                 for port, index, bit in self.netlist.cells[full].pins(driving=True):
                     source[bit] = at, name, port, index
         feeds: dict[Bit, Feed] = {}
-        row, col = self._inner
-        for name, full in self.names[row, col].items():
-            for port, index, bit in self.netlist.cells[full].pins(driving=False):
+        row, col = self._model
+        for full in self._whole.values():
+            for _, _, bit in self.netlist.cells[full].pins(driving=False):
                 if bit in source and source[bit][0] != (row, col):
                     (from_row, from_col), driver, out, k = source[bit]
-                    feed = Feed(self._net(driver, out, k), from_row - row, from_col - col)
-                    feeds[self._net(name, port, index)] = feed
+                    if driver in self._whole:
+                        feeds[bit] = Feed(self._net(driver, out, k), from_row - row, from_col - col)
         return feeds
 
     def _net(self, name: str, port: str, index: int) -> Bit:
@@ -147,6 +167,7 @@ class Elements:
                 if origin in self._whole and origin not in names:
                     continue  # no reader here
                 bits: dict[str, list[Bit]] = {}
+                parameters = cell.parameters
                 for port, (bit,) in cell.bits.items():
                     if isinstance(bit, int) and bit < 0 and bit not in known:
                         known[bit] = number
@@ -154,10 +175,15 @@ class Elements:
                         number += 1
                     if isinstance(bit, str) or bit in known:
                         bits[port] = [known.get(bit, bit)]
+                if _is_guest_lookup(origin):  # of as many inputs as its node has there, in any order
+                    own = self.netlist.cells[names[origin]]
+                    bits |= {port: own.bits[port] for port in "ABCD" if port in own.bits}
+                    bits = {port: nets for port, nets in bits.items() if isinstance(nets[0], int)}
+                    parameters = {**parameters, "INITVAL": own.parameters["INIT"]}
                 at = placed.positions[name]
                 bel = f"X{left + col * placed.width + at.column}/Y{bands[row][at.row]}/{at.site}"
                 full = names[origin] + name[len(origin) :] if origin in names else f"{prefix}.{name}"
-                result[full] = Cell(cell.kind, bits, cell.outputs, cell.parameters, {"BEL": bel})
+                result[full] = Cell(cell.kind, bits, cell.outputs, parameters, {"BEL": bel})
         return Netlist(result, nets, self.netlist.ports)
 
     def _translation(self, names: Names) -> Iterator[tuple[Bit, Bit]]:
@@ -166,7 +192,8 @@ class Elements:
             if name in self._whole:
                 other = self.netlist.cells[full].bits
                 for port, bits in self.netlist.cells[self._whole[name]].bits.items():
-                    yield from zip(bits, other.get(port, []), strict=False)
+                    if not (_is_guest_lookup(name) and port in "ABCD"):
+                        yield from zip(bits, other.get(port, []), strict=False)
 
 
 def arrange(
@@ -212,6 +239,10 @@ def arrange(
     raise ToolError(
         f"an array of {elements.rows}x{elements.cols} elements of {_tiles(cells)} tiles each must fit the {device}, and does not"
     )
+
+
+def _is_guest_lookup(name: str) -> bool:
+    return name.startswith(GUEST) and name.endswith(LOOKUP)
 
 
 def _others(netlist: Netlist, *blocks: Elements) -> int:
