@@ -114,9 +114,8 @@ def test_every_changed_operator_is_found(change, work, capsys):
 def test_gemm_gives_other_bits_too(work, capsys, config):
     CHANGES[0].apply(Path("rtl"))
     lines = [
-        f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}"
-        for key, value in config.to_dict()["array"].items()
-    ]
+        f"{key} = {json.dumps(value)}" for key, value in config.to_dict()["array"].items()
+    ]  # JSON's scalars are TOML's
     Path("c.toml").write_text("\n".join(["[array]", *lines, ""]))
     np.save("w.npy", np.ones((6, 3)))
     words = ["gemm", "--config", "c.toml", "--acts", "x.npy", "--weights", "w.npy"]

@@ -115,6 +115,16 @@ def test_a_convolutional_network(auto_pad):
     assert [n.name for n in graph if isinstance(n, Conv | Linear)] == ["c0", "c1", "y"]
 
 
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+def test_the_odd_row_of_an_even_kernel_is_above_or_below(auto_pad):
+    nodes = [
+        node("Conv", ["x", "w0"], "c", auto_pad=auto_pad),
+        node("Flatten", ["c"], "f"),
+        node("Gemm", ["f", "w1"], "y"),
+    ]
+    same_values(model_of(nodes, {"w0": powers(3, 2, 2, 4), "w1": powers(3 * 6 * 7, 4)}))
+
+
 def test_vectors():
     """MatMul, arithmetic with constants on both sides, a factor of the weights that is computed once, Flatten and Transpose."""
     nodes = [
