@@ -109,18 +109,24 @@ class Packets:
     def sequences(self) -> list[bytes]:
         """What chance brings together too seldom.
 
-        Words for the page that a running layer writes; a bad packet while it does, then a layer that reads that page; a layer for
-        which one of its three operands is missing; a request that goes on past its header.
+        Another machine's configuration; a layer that would write the page that it reads; words for the page that a running layer
+        writes; a bad packet while it does, then a layer that reads that page; a layer for which one of its three operands is
+        missing; a request that goes on past its header.
         """
         weights, parameters, activations = (self.memory(port, 0) for port in self.ports)
         page = self.ports[2].page
         plain = {**dict.fromkeys(("pixels", "k_words", "k_tail", "n_tiles", "n_tail"), 1), "post": 1}
         writes = self.packet(Opcode.LAYER, encode_layer({**plain, "output_address": page}))
+        in_place = self.packet(Opcode.LAYER, encode_layer(plain))
         reads = self.packet(Opcode.LAYER, encode_layer({**plain, "input_address": page, "to_stream": 1}))
-        configuration = self.packet(Opcode.CONFIG, self.config.hash.to_bytes(4, "little"))
+        configuration, another = (
+            self.packet(Opcode.CONFIG, (self.config.hash ^ wrong).to_bytes(4, "little"))
+            for wrong in (0, 1 << int(self.rng.integers(32)))
+        )
         bad = self.packet(Opcode.RESULT, b"")
         return [
-            *(configuration, weights, parameters, activations, writes, self.memory(self.ports[2], 1), reads),
+            *(another, configuration, weights, parameters, activations, in_place),
+            *(weights, parameters, activations, writes, self.memory(self.ports[2], 1), reads),
             *(writes, bad, weights, parameters, reads),
             *(parameters, activations, writes, weights, activations, writes, weights, parameters, writes),
             self.packet(Opcode.STATUS, b"") + bytes(self.beat),
