@@ -103,3 +103,8 @@ def test_without_patches_it_is_a_matrix_product():
 def test_each_tap_ends_with_its_own_tail():
     layer = Layer(decode_layer(encode_layer({"k_words": 4, "tap_words": 2, "k_tail": 1})), machine(3, 3))
     assert valid_elements(layer).tolist() == [0, 1, 2, 3, 6, 7, 8, 9]
+
+
+def test_the_last_word_ends_its_tap_wherever_that_is():
+    layer = Layer(decode_layer(encode_layer({"k_words": 3, "tap_words": 2, "k_tail": 1})), machine(3, 3))
+    assert valid_elements(layer).tolist() == [0, 1, 2, 3, 6]
