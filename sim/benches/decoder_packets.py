@@ -135,15 +135,19 @@ class Packets:
         ]
 
     def _residuals(self, plain: Layer, bad: bytes) -> list[bytes]:
-        """A residual from a page of its own: not yet committed, committed, in use while a packet for it comes."""
+        """A residual from a page of its own: not yet committed, committed, in use while a packet for it comes; and of the page that
+        is written.
+        """
         weights, parameters, activations = (self.memory(port, 0) for port in self.ports)
         last = self.ports[2].pages - 1
         address = {"residual": 1, "residual_address": last * self.ports[2].page, "to_stream": 1}
         adds = self.packet(Opcode.LAYER, encode_layer({**plain, **address}))
+        onto_itself = {**address, "to_stream": 0, "output_address": address["residual_address"]}
+        in_place = self.packet(Opcode.LAYER, encode_layer({**plain, **onto_itself}))
         there = self.memory(self.ports[2], last)
         configuration = self.packet(Opcode.CONFIG, self.config.hash.to_bytes(4, "little"))
         loads = (weights, parameters, activations)
-        return [bad, configuration, *loads, adds, *loads, there, adds, there, adds]
+        return [bad, configuration, *loads, adds, *loads, there, adds, there, adds, *loads, there, in_place]
 
     def _maxima(self, plain: Layer, bad: bytes) -> list[bytes]:
         """A maximum where no weights are committed, and of a page that is not."""
