@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
@@ -26,11 +27,10 @@ from amaranth.hdl import Fragment, Shape
 
 from bench.area import DEFAULT_CACHE, Result, size_of
 from bench.baselines.catalogue import BASELINES
-from bench.baselines.shell import Shell
 from bench.measure import AIM_MHZ, DEVICE, Cost, Flow, Measure, require_whole
 from bench.rows import Part, Row, baseline_row, configuration, own_row
 from shiftforge import timing
-from shiftforge.area import merge_nodes
+from shiftforge.area import merge_inputs
 from shiftforge.errors import InputError, ShiftForgeError, ToolError
 from shiftforge.files import write_atomically
 from shiftforge.progress import Progress
@@ -48,6 +48,8 @@ ROUTER = "router2"
 """The one that comes to an end: arrays that fill half the device are more than router1 gets through in hours."""
 STEP = 0.02
 """Share of its elements that an array loses when nextpnr could not place and route it."""
+SUMS = 2
+"""Registers of an element's sum: where it is added up, and where it is captured."""
 _FIT, _SYNTHESIS, _ROUTE = 1, 9, 90
 """Effort of a row's steps, in percent of the row, to say how much of the work is done."""
 
@@ -96,17 +98,19 @@ class Use:
 class Prediction:
     """What an array of any size takes: `linear` holds, for each field of `Use`, the cells per element, row, column and array.
 
-    The registers of the weight skew (`code_bits` wide) and the OR trees of the columns (`capture_bits` wide, in `ends` parts),
-    which grow otherwise, are counted.
+    What grows otherwise is counted: the registers of the weight skew (`code_bits` wide), the OR trees of the columns (in `ends`
+    parts) and the registers of an element's sum (`capture_bits` wide, of so many rows).
     """
 
     linear: tuple[tuple[float, ...], ...]
     code_bits: int
-    capture_bits: int
+    capture_bits: Callable[[int], int]
     ends: int = 1
 
     @staticmethod
-    def fit(samples: Mapping[Size, Use], code_bits: int, capture_bits: int, ends: int = 1) -> "Prediction":
+    def fit(
+        samples: Mapping[Size, Use], code_bits: int, capture_bits: Callable[[int], int], ends: int = 1
+    ) -> "Prediction":
         """From arrays of two or more numbers of rows and of columns, in all combinations."""
         matrix = np.array([_linear(size) for size in samples], float)
         counted = [astuple(_counted(size, code_bits, capture_bits, ends)) for size in samples]
@@ -125,11 +129,12 @@ def _linear(size: Size) -> tuple[int, int, int, int]:
     return rows * cols, rows, cols, 1
 
 
-def _counted(size: Size, code_bits: int, capture_bits: int, ends: int) -> Use:
+def _counted(size: Size, code_bits: int, capture_bits: Callable[[int], int], ends: int) -> Use:
     rows, cols = size
-    read_out = cols * merge_nodes(rows, ends) * capture_bits
-    registers = read_out + code_bits * cols * (cols - 1) // 2
-    return Use(read_out, registers, registers)
+    inputs, bits = merge_inputs(rows, ends), capture_bits(rows)
+    luts = cols * sum(n > 1 for n in inputs) * bits
+    registers = cols * (SUMS * rows + len(inputs)) * bits + code_bits * cols * (cols - 1) // 2
+    return Use(luts, registers, registers)
 
 
 @dataclass(frozen=True)
@@ -268,17 +273,18 @@ class Bench:
 
     def prediction(self, samples: tuple[Size, ...] = SAMPLES) -> tuple[Prediction, int]:
         """From the small arrays; and the LUT4 of the device."""
-        units = self.row(samples[0]).array.units(False)
-        shell = units[-1]
-        assert isinstance(shell, Shell)
-        for unit in units:
-            Fragment.get(unit, None)  # Amaranth warns of components that are made and never elaborated
-        ports = shell.array.pe.signature.members
-        code_bits, capture_bits = (Shape.cast(ports[name].shape).width for name in ("w", "capture"))
         ends = timing.read_out_ends(self.row(samples[0]).config)
         uses = {size: self.packed(size) for size in samples}
         sampled = {size: use for size, (use, _) in uses.items()}
+        code_bits, capture_bits = self.port_bits("w", samples[0][0]), cache(partial(self.port_bits, "capture"))
         return Prediction.fit(sampled, code_bits, capture_bits, ends), uses[samples[0]][1]
+
+    def port_bits(self, port: str, rows: int) -> int:
+        """Width of a port of the element in an array of so many rows."""
+        units = self.row((rows, 1)).pe.units(False)
+        for unit in units:
+            Fragment.get(unit, None)  # Amaranth warns of components that are made and never elaborated
+        return Shape.cast(units[-1].signature.members[port].shape).width
 
     def result(self, size: Size, mhz: float) -> Result:
         """All figures of a size with its clock, as JSON's types."""

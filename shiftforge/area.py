@@ -247,17 +247,17 @@ def _core(config: Config) -> Features:
 
 def merges(config: Config) -> int:
     """Nodes of a column's read-out, each an OR of up to four with its register (`timing.read_out`)."""
-    return merge_nodes(config.rows, timing.read_out_ends(config))
+    return len(merge_inputs(config.rows, timing.read_out_ends(config)))
 
 
-def merge_nodes(rows: int, ends: int) -> int:
-    """The same for that many rows, read out in so many parts."""
-    part, nodes = ceil_div(rows, ends), 0
+def merge_inputs(rows: int, ends: int) -> list[int]:
+    """The inputs of each such node for that many rows, read out in so many parts. One of a single input is a register alone."""
+    part, nodes = ceil_div(rows, ends), list[int]()
     for start in range(0, rows, part):
         left = min(part, rows - start)
         for _ in range(timing.or_levels(part)):
+            nodes += [min(4, left - first) for first in range(0, left, 4)]
             left = ceil_div(left, 4)
-            nodes += left
     return nodes
 
 

@@ -33,8 +33,8 @@ FITS = {
 
 
 def prediction(name: str) -> Prediction:
-    widths, uses, _ = FITS[name]
-    return Prediction.fit(dict(zip(SAMPLES, uses, strict=True)), *widths)
+    (code_bits, capture_bits), uses, _ = FITS[name]
+    return Prediction.fit(dict(zip(SAMPLES, uses, strict=True)), code_bits, lambda rows: capture_bits)
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -90,7 +90,7 @@ def test_the_eight_of_a_tile_share_a_reset_and_the_two_of_a_slice_an_enable(tmp_
 
 
 def test_candidates():
-    flat = Prediction(((10.0, 0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 100.0), (1.0, 0.0, 0.0, 100.0)), 0, 0)
+    flat = Prediction(((10.0, 0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 100.0), (1.0, 0.0, 0.0, 100.0)), 0, lambda rows: 0)
     sizes = candidates(flat, 1000, 12)
     assert sizes[:4] == [(3, 4), (4, 3), (3, 3), (2, 4)], "12 elements of 10 LUT4 at most, the squarer first"
     assert all(max(size) <= 2 * min(size) for size in sizes)
