@@ -18,7 +18,7 @@ async def every_step(dut) -> None:
     width = config.accumulator_bits + config.activation.flag_bits
     script = Script()
     bank, in_fifo = 0, 0
-    starved = waited = 0
+    starved = waited = met = 0
     before: int | None = None  # group of the step of the cycle before
 
     def cycle(given: Values, expected: Values) -> None:
@@ -49,7 +49,9 @@ async def every_step(dut) -> None:
             taken = chance(rng, (0.9, 0.2)[number % 2]) if in_fifo else 0
             go = complete > 0 and (not stream or in_fifo < ROOM)
             ends = go and steps[position].tile_end  # a tile that completes as the other is drained is a case of its own
-            tile = chance(rng, 0.5 if ends else pace) if tiles and complete < 2 else 0
+            most = 1 if number % 3 == 2 and not ends else 2  # one by one, so that they often meet
+            tile = chance(rng, 0.5 if ends else pace) if tiles and complete < most else 0
+            met += ends and tile
             given = {"start": 0, "tile": tile, "taken": taken}
             starved += complete > 0 and not go
             waited += complete == 0
@@ -71,4 +73,5 @@ async def every_step(dut) -> None:
         cycle({"tile": 0, "taken": 0}, idle)
     assert starved > 4, f"the stimulus must use up the credits, not only {starved} times"
     assert waited > 10, f"the stimulus must make the drain wait, not only {waited} times"
+    assert met > 2, f"tiles must complete as others are drained, not only {met} times"
     await play(dut, script)
