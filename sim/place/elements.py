@@ -24,13 +24,15 @@ from sim.place.anneal import Placed, RectangleFullError, place
 from sim.place.fabric import FABRICS, SLOTS, grids
 from sim.place.graph import Feed
 from sim.place.netlist import Bit, Cell, Netlist
-from sim.place.read_out import GUEST, LOOKUP, PARTS, Names, Place, hosted
+from sim.place.read_out import GUEST, LOOKUP, Names, Place, hosted
 
 _ELEMENT = re.compile(r"(?:.*\.)?pe_(?P<row>\d+)_(?P<col>\d+)\.")
 _EDGE = re.compile(r"(?:.*\.)?(?P<unit>edge|row)_(?P<row>\d+)\.")
 _NET = re.compile(r"net_(\d+)")
 _PART = re.compile(r"\$(CCU2_COMB[01]|DPRAM_COMB[0-3]|RAMW_SLICE|RAMW_BLOCK[01])$")
 """What nextpnr adds to the name of the cell that it makes several of."""
+_INPUTS = ("A", "B", "C", "D")
+"""Of a lookup."""
 _CONSTANTS = {"$PACKER_GND_NET": "0", "$PACKER_VCC_NET": "1"}
 
 
@@ -63,15 +65,13 @@ class Elements:
         """With what each hosts of the read-out, but for what is unlike that of the element that is placed."""
         guests = hosted(self.netlist, self.names)
         full = replace(self, names={at: names | guests.get(at, {}) for at, names in self.names.items()})
-        model = full.names[full._model]
-        of: dict[Place, Names] = {}
-        for at, names in self.names.items():
-            own = guests.get(at, {})
-            slots = {name.rpartition(".")[0] for name in own}
-            parts = {slot: {part for part in PARTS if f"{slot}.{part}" in own} for slot in slots}
-            same = {slot for slot, those in parts.items() if those == {p for p in PARTS if f"{slot}.{p}" in model}}
-            of[at] = names | {name: cell for name, cell in own.items() if name.rpartition(".")[0] in same}
-        return replace(self, names=of)
+        model = _parts(full._whole)
+
+        def alike(own: Names) -> Names:
+            parts = _parts(own)
+            return {name: cell for name, cell in own.items() if parts[_whose(name)] == model[_whose(name)]}
+
+        return replace(self, names={at: names | alike(guests.get(at, {})) for at, names in self.names.items()})
 
     @staticmethod
     def edges(netlist: Netlist) -> "Elements":
@@ -177,8 +177,8 @@ class Elements:
                         bits[port] = [known.get(bit, bit)]
                 if _is_guest_lookup(origin):  # of as many inputs as its node has there, in any order
                     own = self.netlist.cells[names[origin]]
-                    bits |= {port: own.bits[port] for port in "ABCD" if port in own.bits}
-                    bits = {port: nets for port, nets in bits.items() if isinstance(nets[0], int)}
+                    inputs = {port: own.bits[port] for port in _INPUTS if isinstance(own.net(port), int)}
+                    bits = {port: nets for port, nets in bits.items() if port not in _INPUTS} | inputs
                     parameters = {**parameters, "INITVAL": own.parameters["INIT"]}
                 at = placed.positions[name]
                 bel = f"X{left + col * placed.width + at.column}/Y{bands[row][at.row]}/{at.site}"
@@ -192,7 +192,7 @@ class Elements:
             if name in self._whole:
                 other = self.netlist.cells[full].bits
                 for port, bits in self.netlist.cells[self._whole[name]].bits.items():
-                    if not (_is_guest_lookup(name) and port in "ABCD"):
+                    if not (_is_guest_lookup(name) and port in _INPUTS):
                         yield from zip(bits, other.get(port, []), strict=False)
 
 
@@ -239,6 +239,16 @@ def arrange(
     raise ToolError(
         f"an array of {elements.rows}x{elements.cols} elements of {_tiles(cells)} tiles each must fit the {device}, and does not"
     )
+
+
+def _whose(name: str) -> str:
+    """The guest that a cell is a part of."""
+    return name.rpartition(".")[0]
+
+
+def _parts(names: Names) -> Counter[str]:
+    """How many cells each guest has: one, or two with a lookup."""
+    return Counter(map(_whose, names))
 
 
 def _is_guest_lookup(name: str) -> bool:

@@ -16,7 +16,7 @@ _NODE = re.compile(r"(?:.*\.)?column_\d+(?:_or_\d+_\d+_\d+)?_TRELLIS_FF_Q(?:_\d+
 """A bit of a node: the root has the name of the column's port."""
 GUEST = "read_"
 """What the names of all guests begin with."""
-PARTS = LOOKUP, REGISTER = "lut", "register"
+LOOKUP, REGISTER = "lut", "register"
 """Of a bit: what ORs, where there is more than one input, and what registers."""
 
 Place = tuple[int, int]

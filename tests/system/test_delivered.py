@@ -113,9 +113,8 @@ def test_every_changed_operator_is_found(change, work, capsys):
 @pytest.mark.slow
 def test_gemm_gives_other_bits_too(work, capsys, config):
     CHANGES[0].apply(Path("rtl"))
-    lines = [
-        f"{key} = {json.dumps(value)}" for key, value in config.to_dict()["array"].items()
-    ]  # JSON's scalars are TOML's
+    # JSON's scalars are TOML's.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in config.to_dict()["array"].items()]
     Path("c.toml").write_text("\n".join(["[array]", *lines, ""]))
     np.save("w.npy", np.ones((6, 3)))
     words = ["gemm", "--config", "c.toml", "--acts", "x.npy", "--weights", "w.npy"]

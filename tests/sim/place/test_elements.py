@@ -22,6 +22,7 @@ from shiftforge.errors import InputError, ToolError
 from shiftforge.tools import run
 from sim.place.elements import Elements
 from sim.place.netlist import Bit, Cell, Netlist
+from sim.place.read_out import GUEST
 from sim.synth import NETLIST, fmax_of, route, synthesize
 
 
@@ -102,6 +103,7 @@ def test_all_cells_keep_their_places(arranged):
     assert len(set(fixed.values())) == len(fixed)
     elements, edges = Elements.of(netlist), Elements.edges(netlist)
     assert elements.cells | edges.cells == set(fixed), "all of them and nothing else"
+    assert any(name.startswith(GUEST) for names in elements.names.values() for name in names), "the read-out's too"
     fed = {full for full in fixed if "row_" in full}
     assert bool(fed) == (folder.name.startswith("row"))
     rows = 6 if folder.name.startswith("read") else 2
