@@ -1,6 +1,6 @@
 """The systolic array: rows x cols processing elements, the weight skew and the read-out of the columns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from amaranth.hdl import Cat, Module, Shape, ShapeLike, Signal, Value
 from amaranth.lib import data, wiring
@@ -34,11 +34,11 @@ class Array(wiring.Component):
         The processing element; default the one of `config.accumulator`. Any unit with these ports will do: `w` and `w_out` (down),
         pairs `<name>` and `<name>_out` (to the right), each a register apart, and `capture`, zero unless something is handed over.
         One whose `w` is not the weight element itself makes it of that, once per column (`wires`).
+    resets : sequence of str, optional
+        The domain that resets the PEs of each row.
 
     Members
     -------
-    reset : In(1)
-        Resets the PEs, together with the domain's reset.
     <name>_r : In, one of each per row r
         What moves right in the PE, in its shape (``x_r``, ``token_r``, ..).
     w : In
@@ -55,8 +55,9 @@ class Array(wiring.Component):
         Names of what moves right.
     """
 
-    def __init__(self, config: Config, pe: Unit | None = None):
+    def __init__(self, config: Config, pe: Unit | None = None, resets: Sequence[str] | None = None):
         self.config = config
+        self._resets = resets or ["sync"] * config.rows
         self.pe: Unit = element_of(config) if pe is None else pe
         ports = self.pe.signature.members
         self.moving = [name for name in ports if name != "w" and f"{name}_out" in ports]
@@ -64,7 +65,7 @@ class Array(wiring.Component):
         self._wires: Callable[[Value, Named], Value] = wires or (lambda element, ports: element)
         self._code_bits = config.weights.element_bits if wires else Shape.cast(ports["w"].shape).width
         self._capture_bits = Shape.cast(ports["capture"].shape).width
-        members: dict[str, wiring.Member] = {"reset": In(1), "w": In(config.cols * self._code_bits)}
+        members: dict[str, wiring.Member] = {"w": In(config.cols * self._code_bits)}
         for r in range(config.rows):
             members |= {f"{name}_{r}": In(ports[name].shape) for name in self.moving}
         members |= {f"column_{c}": Out(_column_shape(config, ports["capture"].shape)) for c in range(config.cols)}
@@ -81,7 +82,7 @@ class Array(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         rows, cols, bits = self.config.rows, self.config.cols, self._code_bits
-        grid = [[Ports(self.pe, f"pe_{r}_{c}", self.reset) for c in range(cols)] for r in range(rows)]
+        grid = [[Ports(self.pe, f"pe_{r}_{c}", self._resets[r]) for c in range(cols)] for r in range(rows)]
         for r, line in enumerate(grid):
             for c, ports in enumerate(line):
                 m.submodules[f"pe_{r}_{c}"] = ports.instance
@@ -110,7 +111,7 @@ class Array(wiring.Component):
         for depth in range(timing.read_out(self.config)):
             merged: list[Value] = []
             for i in range(0, len(level), 4):
-                node = Signal(self._capture_bits, name=f"{name}_{depth}_{i}")
+                node = Signal(self._capture_bits, name=f"{name}_{depth}_{i}", reset_less=True)
                 total = level[i]
                 for other in level[i + 1 : i + 4]:
                     total = total | other

@@ -1,9 +1,10 @@
-"""Core: everything between the two streams; the soft reset resets all of it."""
+"""Core: everything between the two streams."""
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw import reset
 from hw.accumulator import column_of, element_of, idle_token, row_edge_of
 from hw.array import Array
 from hw.decoder import Decoder
@@ -39,13 +40,12 @@ class Core(wiring.Component):
     Members
     -------
     s_axis_*, m_axis_* : the streams
-    reset : In(1)
-        Resets the instances (the caller resets everything else of the core with it).
     enable, clear_errors, clear_flags : In
     errors, error_sequence, flags, status, <counter> : Out
 
     Attributes
     ----------
+    resets : tuple of str
     units : tuple of Unit
         What is instantiated here and emitted once by `hw.verilog`.
     """
@@ -53,15 +53,15 @@ class Core(wiring.Component):
     def __init__(self, config: Config):
         config.require_hardware()
         self.config = config
-        self.array = Array(config, element_of(config))
+        self._row_resets, self._column_resets = reset.rows(config.rows), reset.columns(config.cols)
+        self.array = Array(config, element_of(config), self._row_resets)
         self.activations = ActivationMemory(config)
-        self.feed, self.lane = Feed(config), Lane(config)
+        self.feed, self.lane = Feed(config, self._row_resets), Lane(config)
         self.row_edge, self.column = row_edge_of(config), column_of(config)
         super().__init__(
             {
                 **input_stream_members(config),
                 **output_stream_members(config),
-                "reset": In(1),
                 "enable": In(1),
                 "clear_errors": In(len(Error)),
                 "clear_flags": In(3),
@@ -72,6 +72,11 @@ class Core(wiring.Component):
                 **{name: Out(32) for name in COUNTERS},
             }
         )
+
+    @property
+    def resets(self) -> tuple[str, ...]:
+        """Domains other than ``sync`` that it needs, equal to it but for the net of their reset."""
+        return (*self._row_resets, *self._column_resets)
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -167,7 +172,7 @@ class Core(wiring.Component):
         layer = decoder.layer
         m.submodules.feed = feed = self.feed
         m.d.comb += [getattr(feed, name).eq(getattr(engine, name)) for name in ("address", "zero", "tail", "load")]
-        m.d.comb += [feed.k_tail.eq(layer.k_tail), feed.reset.eq(self.reset), feed.data.eq(activations.data)]
+        m.d.comb += [feed.k_tail.eq(layer.k_tail), feed.data.eq(activations.data)]
         if pool is not None:
             m.d.comb += feed.whole.eq(layer.pool_kind)
         # The edge of banked accumulators takes the token with the code; the aligned one leaves it to its delay.
@@ -175,7 +180,7 @@ class Core(wiring.Component):
         idle = idle_token(config)
         token = chain(m, engine.token.as_value(), to_edge, "token", idle)
         for r in range(rows):
-            edge = Ports(self.row_edge, f"edge_{r}", self.reset)
+            edge = Ports(self.row_edge, f"edge_{r}", self._row_resets[r])
             m.submodules[f"edge_{r}"] = edge.instance
             m.d.comb += [
                 getattr(activations, f"address_{r}").eq(getattr(feed, f"bank_address_{r}")),
@@ -193,12 +198,11 @@ class Core(wiring.Component):
                 )
             ),
             array.w.eq(weights.data),
-            array.reset.eq(self.reset),
         ]
 
         # ---- drain: columns, lanes, writer
         for c in range(cols):
-            column = Ports(self.column, f"column_{c}", self.reset)
+            column = Ports(self.column, f"column_{c}", self._column_resets[c])
             m.submodules[f"column_{c}"] = column.instance
             m.d.comb += [
                 column["capture"].eq(getattr(array, f"column_{c}")),
@@ -247,7 +251,7 @@ class Core(wiring.Component):
                 ),
             ]
         for i in range(lanes):
-            lane = Ports(self.lane, f"lane_{i}", self.reset)
+            lane = Ports(self.lane, f"lane_{i}")
             m.submodules[f"lane_{i}"] = lane.instance
             total = getattr(drain, f"sum_{i}")
             m.d.comb += lane["sum"].eq(total.sum)

@@ -1,5 +1,7 @@
 """Feed: from the engine's reads to an element per row and cycle, skewed as the array needs them."""
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -20,6 +22,8 @@ class Feed(wiring.Component):
     Parameters
     ----------
     config : Config
+    resets : sequence of str, optional
+        The domain that resets each row's feed.
 
     Attributes
     ----------
@@ -34,14 +38,14 @@ class Feed(wiring.Component):
         Elements of a tap's last word. Stable while a layer runs.
     whole : In(1), absent without `max_pool`
         Read all banks at once: words for `hw.pool.Pool`. Stable while a layer runs.
-    reset : In(1)
     bank_address_b : Out, one per bank b ; data : In(activation_word_bits)
         The element of bank b, ``timing.MEMORY_READ`` cycles after its address.
     code_r : Out(activation.bits), one per row r
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, resets: Sequence[str] | None = None):
         self.config = config
+        self._resets = resets or ["sync"] * config.rows
         self._row = RowFeed(config)
         address, rows = range(config.activation_words), range(config.rows)
         super().__init__(
@@ -52,7 +56,6 @@ class Feed(wiring.Component):
                 "load": In(1),
                 "k_tail": In(range(config.rows + 1)),
                 **({"whole": In(1)} if config.max_pool else {}),
-                "reset": In(1),
                 "data": In(config.activation_word_bits),
                 **{f"bank_address_{b}": Out(address) for b in rows},
                 **{f"code_{r}": Out(config.activation.bits) for r in rows},
@@ -90,7 +93,7 @@ class Feed(wiring.Component):
 
         below: Value = step.as_value()
         for r in range(rows):
-            feed = Ports(self._row, f"row_{r}", self.reset)
+            feed = Ports(self._row, f"row_{r}", self._resets[r])
             m.submodules[f"row_{r}"] = feed.instance
             m.d.comb += [
                 feed["step"].eq(below),

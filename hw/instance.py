@@ -31,16 +31,13 @@ class Ports:
     ----------
     unit : Unit
         Emitted separately by `hw.verilog`.
-    reset : Value, optional
-        Resets the instance together with the domain's own reset.
+    reset : str
+        The domain that resets the instance; its clock is that of ``sync``.
     """
 
-    def __init__(self, unit: Unit, prefix: str, reset: Value | None = None):
+    def __init__(self, unit: Unit, prefix: str, reset: str = "sync"):
         self._signals: dict[str, Signal] = {}
-        connections: dict[str, object] = {
-            "i_clk": ClockSignal(),
-            "i_rst": ResetSignal() if reset is None else ResetSignal() | reset,
-        }
+        connections: dict[str, object] = {"i_clk": ClockSignal(), "i_rst": ResetSignal(reset)}
         for name, member in unit.signature.members.items():
             signal = Signal(member.shape, name=f"{prefix}_{name}")
             self._signals[name] = signal

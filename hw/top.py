@@ -1,9 +1,10 @@
 """Top: the core behind two AXI4-Streams and an AXI4-Lite register file."""
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import DomainRenamer, Module, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
+from hw import reset
 from hw.core import Core
 from hw.instance import Unit
 from hw.registers import COUNTERS, Registers, axi_lite_members
@@ -25,6 +26,7 @@ class Top(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         self.core = Core(config)
+        self._reset = reset.ResetRegister()
         super().__init__(
             {
                 **input_stream_members(config),
@@ -35,15 +37,14 @@ class Top(wiring.Component):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        return self.core.units
+        return (*self.core.units, self._reset)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.registers = registers = Registers(self.config)
         core = self.core
-        soft_reset = Signal()
-        m.d.sync += soft_reset.eq(registers.soft_reset)
-        m.submodules.core = ResetInserter(soft_reset)(core)
+        reset.add_domains(m, self._reset, registers.soft_reset, (reset.CORE, *core.resets))
+        m.submodules.core = DomainRenamer(reset.CORE)(core)
         for name, member in axi_lite_members().items():
             if member.flow == In:
                 m.d.comb += getattr(registers, name).eq(getattr(self, name))
@@ -51,11 +52,13 @@ class Top(wiring.Component):
                 m.d.comb += getattr(self, name).eq(getattr(registers, name))
         for name in ("tdata", "tkeep", "tvalid", "tlast"):
             m.d.comb += getattr(core, f"s_axis_{name}").eq(getattr(self, f"s_axis_{name}"))
+        for name in ("tdata", "tkeep", "tlast"):
             m.d.comb += getattr(self, f"m_axis_{name}").eq(getattr(core, f"m_axis_{name}"))
+        resetting = ResetSignal(reset.CORE)  # the core is as it was, yet
         m.d.comb += [
-            self.s_axis_tready.eq(core.s_axis_tready),
+            self.s_axis_tready.eq(core.s_axis_tready & ~resetting),
+            self.m_axis_tvalid.eq(core.m_axis_tvalid & ~resetting),
             core.m_axis_tready.eq(self.m_axis_tready),
-            core.reset.eq(soft_reset),
             core.enable.eq(registers.enable),
             core.clear_errors.eq(registers.clear_errors),
             core.clear_flags.eq(registers.clear_flags),

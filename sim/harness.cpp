@@ -159,6 +159,8 @@ struct Sim {
             high();
         }
         top->rst = 0;
+        low();  // the core's reset comes and goes a cycle later
+        high();
         resetting = false;
         cycle = 0;
         held = false;

@@ -33,7 +33,7 @@ class Shell(wiring.Component):
 
     Members
     -------
-    reset, code_r (one per row), token, w : In
+    code_r (one per row), token, w : In
     column_c : Out, one per column
     """
 
@@ -51,7 +51,7 @@ class Shell(wiring.Component):
             if weight_edge is None
             else Shape.cast(weight_edge.signature.members["code"].shape).width
         )
-        members: dict[str, wiring.Member] = {"reset": In(1), "w": In(config.cols * self._code_bits)}
+        members: dict[str, wiring.Member] = {"w": In(config.cols * self._code_bits)}
         members |= {f"code_{r}": In(edge["code"].shape) for r in range(config.rows)}
         members |= {name: In(Shape.cast(member.shape)) for name, member in walking.items()}
         self._outputs = [name for name, member in array.signature.members.items() if member.flow == Out]
@@ -71,10 +71,9 @@ class Shell(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.array = array = self.array
-        m.d.comb += array.reset.eq(self.reset)
         walking = {name: getattr(self, name) for name in self._walking}
         for r in range(self.config.rows):
-            edge = Ports(self.row_edge, f"edge_{r}", self.reset)
+            edge = Ports(self.row_edge, f"edge_{r}")
             m.submodules[f"edge_{r}"] = edge.instance
             m.d.comb += edge["code"].eq(getattr(self, f"code_{r}"))
             m.d.comb += [getattr(array, f"{name}_{r}").eq(edge[name]) for name in self._from_edge]
@@ -91,7 +90,7 @@ class Shell(wiring.Component):
         else:
             width = len(array.w) // self.config.cols
             for c in range(self.config.cols):
-                edge = Ports(self.weight_edge, f"weight_edge_{c}", self.reset)
+                edge = Ports(self.weight_edge, f"weight_edge_{c}")
                 m.submodules[f"weight_edge_{c}"] = edge.instance
                 m.d.comb += edge["code"].eq(self.w.word_select(c, self._code_bits))
                 m.d.comb += array.w.word_select(c, width).eq(edge["w"])

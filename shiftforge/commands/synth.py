@@ -20,7 +20,7 @@ TOP = "shiftforge_top"
 _BUILT = ("ecp5", "xilinx7", "asic")
 _PLANNED = ("ice40", "gowin", "nexus")
 _OF_TARGET = {
-    "ecp5": ("device", "no_dsp", "no_place", "seeds", "freq", "placer", "router"),
+    "ecp5": ("device", "no_dsp", "no_place", "seeds", "freq", "placer", "router", "resets"),
     "xilinx7": ("no_dsp",),
     "asic": ("liberty",),
 }
@@ -54,6 +54,8 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--freq", type=float, metavar="MHZ", help="ecp5: aim of the placer (default: 100)")
     parser.add_argument("--placer", help="ecp5: heap, static or elements (default: heap)")
     parser.add_argument("--router", help="ecp5: router1 or router2 (default: router1)")
+    help_resets = "ecp5: a synchronous reset of fewer than N flip-flops becomes logic (default: 0)"
+    parser.add_argument("--resets", type=int, metavar="N", help=help_resets)
     parser.add_argument("--liberty", type=Path, metavar="CELLS.lib", help="asic: a library of standard cells")
     parser.add_argument("--out", metavar="DIR", help="keep everything in this folder")
     add_json(parser)
@@ -73,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
             )
     if args.seeds is not None and args.seeds < 1:
         raise InputError(f"--seeds must be at least 1, not {args.seeds!r}")
+    if args.resets is not None and args.resets < 0:
+        raise InputError(f"--resets must be 0 or more, not {args.resets!r}")
 
     import json
 
@@ -102,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
                 frequency_mhz=100.0 if args.freq is None else args.freq,
                 placer=args.placer or DEFAULT_PLACER,
                 router=args.router or DEFAULT_ROUTER,
+                shared_resets=args.resets or 0,
                 work_dir=work,
                 progress=progress,
             )

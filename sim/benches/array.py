@@ -111,7 +111,6 @@ async def every_register_of_every_pe(dut) -> None:
         dut.w.value = sum(int(code) << (bits * c) for c, code in enumerate(given.w[t]))
 
     names = register_names(config)
-    dut.reset.value = 0
     drive(len(given.w) - 1)
     # Until a weight has come down to it, an element knows no complement of an exponent.
     await start_clock(dut, reset_cycles=rows + cols + 2)

@@ -30,7 +30,6 @@ async def every_register_of_every_pe(dut) -> None:
 
     names = register_names(config)
     places = [(r, c) for r in range(rows) for c in range(cols)]
-    dut.reset.value = 0
     drive(len(given.w) - 1)
     await start_clock(dut)
     handles = [getattr(getattr(dut, f"pe_{r}_{c}"), name) for name in names for r, c in places]

@@ -155,9 +155,23 @@ class _Annealer:
         return True
 
     def _start(self) -> None:
-        """Chains, memories, then the rest: what has a LUT first, and registers by reset, the largest group first."""
+        if not (self._laid_out(thrifty=False) or self._laid_out(thrifty=True)):
+            raise RectangleFullError(
+                f"an element's {len(self.element.cells)} cells must fit a block of {self.width}x{self.height} tiles"
+            )
+
+    def _laid_out(self, *, thrifty: bool) -> bool:
+        """Chains, memories, then the rest: what has a LUT first, and registers by reset, the largest group first.
+
+        All as near to the middle as can be; if `thrifty`, LUTs with the first register of a reset where most LUTs are free.
+        """
         element, width, height = self.element, self.width, self.height
         free = [True] * (width * height)
+        for tile in range(width * height):
+            self.luts[tile], self.registers[tile] = [None] * SLOTS, [None] * SLOTS
+
+        def taken(tile: int) -> int:
+            return sum(cell is not None for cell in self.luts[tile])
 
         def distance(tile: int) -> int:
             return abs(tile // width - height // 2) + abs(tile % width - width // 2)
@@ -168,7 +182,7 @@ class _Annealer:
             n = element.clusters[k].tiles
             spots = [t for t in tiles if t % width + n <= width and all(free[t : t + n])]
             if not spots:
-                raise self._full()
+                return False
             spot = min(spots, key=lambda t: (abs(t // width - height // 2), t))
             free[spot : spot + n] = [False] * n
             self._put(k, spot, 0)
@@ -182,16 +196,18 @@ class _Annealer:
             return not cluster.luts, not cluster.registers, -group[reset[k]], str(reset[k]), str(enable), k
 
         for k in sorted(loose, key=order):
-            near = sorted(tiles, key=lambda t: (self._reset_of(t) is None, distance(t)))
+            spread = thrifty and bool(element.clusters[k].luts)
+
+            def nearness(tile: int, spread: bool = spread) -> tuple[bool, int, int]:
+                new = self._reset_of(tile) is None
+                return new, taken(tile) if new and spread else 0, distance(tile)
+
+            near = sorted(tiles, key=nearness)
             spot = next(((t, s) for t in near for s in range(SLOTS) if self._fits(k, t, s)), None)
             if spot is None:
-                raise self._full()
+                return False
             self._put(k, *spot)
-
-    def _full(self) -> RectangleFullError:
-        return RectangleFullError(
-            f"an element's {len(self.element.cells)} cells must fit a block of {self.width}x{self.height} tiles"
-        )
+        return True
 
     # ---- what it costs
 

@@ -21,7 +21,7 @@ from shiftforge.config import ceil_div
 from shiftforge.errors import InputError, ToolError
 from shiftforge.progress import SILENT, Progress
 from sim.place.anneal import Placed, RectangleFullError, place
-from sim.place.fabric import FABRICS, SLOTS, grids
+from sim.place.fabric import FABRICS, SLOTS, Grid, grids
 from sim.place.graph import Feed
 from sim.place.netlist import Bit, Cell, Netlist
 from sim.place.read_out import GUEST, LOOKUP, Names, Place, hosted
@@ -31,6 +31,7 @@ _EDGE = re.compile(r"(?:.*\.)?(?P<unit>edge|row)_(?P<row>\d+)\.")
 _NET = re.compile(r"net_(\d+)")
 _PART = re.compile(r"\$(CCU2_COMB[01]|DPRAM_COMB[0-3]|RAMW_SLICE|RAMW_BLOCK[01])$")
 """What nextpnr adds to the name of the cell that it makes several of."""
+_LUTS_OF = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
 _INPUTS = ("A", "B", "C", "D")
 """Of a lookup."""
 _CONSTANTS = {"$PACKER_GND_NET": "0", "$PACKER_VCC_NET": "1"}
@@ -229,16 +230,46 @@ def arrange(
         try:
             with progress.step(f"a processing element in {grid.width}x{grid.height} tiles"):
                 edge = place(edge_cells, {}, grid.edge, grid.height, seed) if edge_cells else None
-                placed = place(cells, elements.feeds, grid.width, grid.height, seed)
+                in_block, placed = _fitted(cells, elements.feeds, grid, seed)
         except RectangleFullError:
             continue
-        result = elements.stamped(cells, placed, grid.left, grid.bands)
+        result = elements.stamped(in_block, placed, grid.left, grid.bands)
         if edge is not None:
             result = replace(edges, netlist=result).stamped(edge_cells, edge, grid.left - grid.edge, grid.bands)
         return result
     raise ToolError(
         f"an array of {elements.rows}x{elements.cols} elements of {_tiles(cells)} tiles each must fit the {device}, and does not"
     )
+
+
+def _fitted(cells: dict[str, Cell], feeds: dict[Bit, Feed], grid: Grid, seed: int) -> tuple[dict[str, Cell], Placed]:
+    """An element's cells in its block: as they are packed or, where that is too small for them, a little looser."""
+    try:
+        return cells, place(cells, feeds, grid.width, grid.height, seed)
+    except RectangleFullError:
+        cells = registers_apart(cells)
+        return cells, place(cells, feeds, grid.width, grid.height, seed)
+
+
+def registers_apart(cells: dict[str, Cell]) -> dict[str, Cell]:
+    """The packed cells with a wire to each register that nextpnr packs with a bit of a memory: it may lie elsewhere then.
+
+    In its place it bars four register sites of the memory's tile, a whole one that is, from other resets.
+    """
+    bits = {
+        bit
+        for cell in cells.values()
+        if cell.parameters.get("MODE", "").strip() == "DPRAM"
+        for _, _, bit in cell.pins(driving=True)
+    }
+
+    def apart(cell: Cell) -> Cell:
+        if cell.kind != "TRELLIS_FF" or cell.net("DI") not in bits:
+            return cell
+        pins = {"M" if port == "DI" else port: nets for port, nets in cell.bits.items()}
+        return replace(cell, bits=pins, parameters={**cell.parameters, "SD": "0 "})
+
+    return {name: apart(cell) for name, cell in cells.items()}
 
 
 def _whose(name: str) -> str:
@@ -256,10 +287,11 @@ def _is_guest_lookup(name: str) -> bool:
 
 
 def _others(netlist: Netlist, *blocks: Elements) -> int:
-    """Tiles that the flip-flops of all other cells fill: they are what is scarce, a block leaves LUTs enough."""
+    """Tiles that all other cells fill, with their flip-flops or with their LUTs."""
     inside = {name for block in blocks for name in block.cells}
-    registers = sum(cell.kind == "TRELLIS_FF" for name, cell in netlist.cells.items() if name not in inside)
-    return ceil_div(registers, SLOTS)
+    kinds = Counter(cell.kind for name, cell in netlist.cells.items() if name not in inside)
+    luts = sum(n * kinds[kind] for kind, n in _LUTS_OF.items())
+    return ceil_div(max(kinds["TRELLIS_FF"], luts), SLOTS)
 
 
 def _named(netlist: Netlist, pattern: re.Pattern[str]) -> dict[Place, Names]:

@@ -18,6 +18,8 @@ SLOTS = 8
 ROOM = 60
 """Percent of the tiles that the blocks leave that the flip-flops of the rest may fill: its LUTs and carry chains take more. What is
 left free within blocks does not count: it shares tiles, and their resets, with what is not."""
+ASIDE = 30
+"""Percent of those tiles that the rest takes at least of which it is better off with all of them in one piece."""
 FORM = 1.3
 """Columns per row of a good block: carry chains run along rows."""
 
@@ -46,19 +48,23 @@ class Fabric:
     def rows(self) -> tuple[int, ...]:
         return tuple(row for band in self.bands for row in band)
 
-    def block_rows(self, count: int, height: int) -> list[Sequence[int]] | None:
-        """The rows of each of so many blocks, one above the other, in the middle of the device; None when they do not fit.
+    def block_rows(self, count: int, height: int, *, aside: bool = False) -> list[Sequence[int]] | None:
+        """The rows of each of so many blocks, one above the other; None when they do not fit.
 
-        No block lies across a row without logic where that can be had.
+        In the middle of the device, and no block across a row without logic where that can be had. Or at its end, if `aside`, with
+        all else in one piece.
         """
+        rows = self.rows
+        start = len(rows) - count * height
+        if start < 0:
+            return None
+        if aside:
+            return [rows[start + i * height : start + (i + 1) * height] for i in range(count)]
         whole = [band[i : i + height] for band in self.bands for i in range(0, len(band) - height + 1, height)]
         if len(whole) >= count:
             skipped = (len(whole) - count) // 2
             return list(whole[skipped : skipped + count])
-        rows = self.rows
-        start = (len(rows) - count * height) // 2
-        if start < 0:
-            return None
+        start //= 2
         return [rows[start + i * height : start + (i + 1) * height] for i in range(count)]
 
     def first_column(self, width: int) -> int | None:
@@ -102,10 +108,12 @@ def grids(tiles: int, edge_tiles: int, others: int, fabric: Fabric, rows: int, c
         for height in range(1, len(fabric.rows) // rows + 1):
             width = max(1, ceil_div(100 * tiles, percent * height))
             edge = ceil_div(100 * edge_tiles, min(percent, 90) * height)  # there are few of them
-            first, bands = fabric.first_column(cols * width + edge), fabric.block_rows(rows, height)
+            left = fabric.columns * len(fabric.rows) - rows * height * (cols * width + edge)
+            aside = left * ASIDE < others * 100
+            first = fabric.first_column(cols * width + edge)
+            bands = fabric.block_rows(rows, height, aside=aside)
             if first is None or bands is None or (width, height) in found:
                 continue
-            left = fabric.columns * len(fabric.rows) - rows * height * (cols * width + edge)
             form = width / height / FORM
             grid = Grid(width, height, edge, first + edge, tuple(bands))
             found[width, height] = left * ROOM < others * 100, 100 - percent, max(form, 1 / form), grid

@@ -8,7 +8,7 @@ import pytest
 from golden.decoder import Decoder
 from golden.emulator import EmulatorTransport
 from shiftforge.config import Config, from_dict
-from shiftforge.packets import Opcode
+from shiftforge.packets import Opcode, memory_ports
 from sim.rtl import RtlTransport
 from sim.stimulus import Programs
 from tests.sim.test_machine import check_equal, run, verilog
@@ -80,6 +80,39 @@ def test_the_programs_hold_what_is_to_be_compared() -> None:
                 kinds["same page"] += layer["residual"] and same
     assert min(kinds.values()) > 5, kinds
     assert refused > 10
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_maxima_of_every_bank_are_read_again(name: str, folder: Path, rtl_cache: Path) -> None:
+    """Layers of maxima over a page without a word of zeros, and after each a layer of what it wrote, to the stream."""
+    config = machine(name)
+    rng = np.random.default_rng(12)
+    programs = Programs(config, rng)
+    _, _, port = memory_ports(config)
+    program = programs.ready()
+    common = dict.fromkeys(("output_width", "input_width", "residual", "output_bank", "post"), 0) | {"exponent_bias": 0}
+    for _ in range(8):
+        words = rng.normal(size=(port.page, port.stride_bits // 16)).astype(np.float16)
+        program.append(programs.send(port.opcode, words.tobytes(), 0))
+        windows, pixels = int(rng.integers(1, 4)), int(rng.integers(4, 12))
+        pool = {"pool_kind": 1, "to_stream": 0, "k_words": windows, "k_tail": config.rows, "n_tiles": 1}
+        pool |= {"input_address": 0, "input_stride": windows, "output_address": port.page, "output_stride": 1}
+        program.append(programs.layer(**{**common, **pool, "pixels": pixels, "result_bytes": 0}))
+        total = {
+            "pool_kind": 0,
+            "to_stream": 1,
+            "k_words": 1,
+            "k_tail": config.rows,
+            "n_tiles": 1,
+            "n_tail": config.cols,
+        }
+        total |= {"input_address": port.page, "input_stride": 1}
+        total |= {"result_bytes": pixels * config.groups * config.lanes * config.output.bytes}
+        program += [programs.load(0, 0), programs.layer(**{**common, **total, "pixels": pixels})]
+    program.append(programs.status())
+    golden = EmulatorTransport(config).transfer(program, 1)
+    with RtlTransport(verilog(config, folder), stream_bits=config.stream_bits, cache=rtl_cache) as device:
+        check_equal(golden, device.transfer(program, 1))
 
 
 @pytest.mark.parametrize("name", FAST)

@@ -20,7 +20,6 @@ async def sample_columns(dut) -> None:
     length = len(next(iter(drive.values())))
     for name in drive:
         getattr(dut, name).value = 0
-    dut.reset.value = 0
     await start_clock(dut)
     seen: list[list[int]] = []
     for t in range(length):

@@ -127,6 +127,7 @@ def test_gates_are_counted(config, design, capsys):
         (("asic", "--no-dsp"), "--no-dsp must be given with the target ecp5 and xilinx7, not with 'asic'"),
         (("ecp5", "--liberty", "x.lib"), "--liberty must be given with the target asic, not with 'ecp5'"),
         (("ecp5", "--seeds", "0"), "--seeds must be at least 1, not 0"),
+        (("ecp5", "--resets", "-1"), "--resets must be 0 or more, not -1"),
         (("gowin",), "target must be one of ecp5, xilinx7, asic in this version, not 'gowin'"),
         (
             ("asic", "--liberty", "x.lib"),

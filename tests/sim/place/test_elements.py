@@ -20,7 +20,8 @@ from hw.verilog import with_parts
 from shiftforge.config import Config
 from shiftforge.errors import InputError, ToolError
 from shiftforge.tools import run
-from sim.place.elements import Elements
+from sim.place.anneal import RectangleFullError, place
+from sim.place.elements import Elements, registers_apart
 from sim.place.netlist import Bit, Cell, Netlist
 from sim.place.read_out import GUEST
 from sim.synth import NETLIST, fmax_of, route, synthesize
@@ -56,6 +57,7 @@ class Fed(wiring.Component):
 ARRAYS: dict[str, Callable[[], Iterable[Unit]]] = {
     "carry chains": lambda: shell_of(configuration("int8", 2, "aligned", rows=2, cols=3, max_k=8)).units,
     "memories": lambda: shell_of(configuration("fp8_e4m3", 2, "banked", rows=2, cols=2, max_k=8)).units,
+    "apart": lambda: ARRAYS["memories"](),
     "multipliers": lambda: baseline_row(BASELINES["int8 x int4 tree"], rows=2, cols=2, max_k=8).array.units(True),
     "read-out": lambda: shell_of(configuration("int8", 2, "aligned", rows=6, cols=2, max_k=8)).units,
     "row feeds": lambda: Fed(configuration("int8", 2, "aligned", rows=2, cols=2, max_k=8)).units,
@@ -92,8 +94,39 @@ def arranged(request, tmp_path_factory):
     (folder / "verilog").mkdir()
     sources = write(ARRAYS[request.param](), "ecp5", folder / "verilog")
     synthesize(sources, sources[-1].stem, dsp=False, place=False, work_dir=folder)
-    report = route(folder, device="25k", pins=False, seed=1, frequency_mhz=300, placer="elements")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "apart":
+            patch.setattr("sim.place.elements.place", too_small_with_registers_in_memories)
+        report = route(folder, device="25k", pins=False, seed=1, frequency_mhz=300, placer="elements")
     return folder, report
+
+
+def too_small_with_registers_in_memories(cells, feeds, width, height, seed):
+    """As `place`, where every block is so small that an element's memories may bar no registers' sites."""
+    if registers_apart(cells) != cells:
+        raise RectangleFullError("too small")
+    return place(cells, feeds, width, height, seed)
+
+
+def test_registers_of_memories_may_lie_elsewhere(arranged):
+    """Those that nextpnr packs with a memory's bit have a wire to it, and one at least lies in another tile."""
+    folder, _ = arranged
+    if folder.name.startswith("apart"):
+        cells = Netlist.read(folder / "elements.1.json").cells
+        bits = {
+            cell.bits["F"][0]: cell.attributes["BEL"].rpartition("/")[0]
+            for cell in cells.values()
+            if cell.parameters.get("MODE", "").strip() == "DPRAM" and cell.bits.get("F")
+        }
+        registers = [cell for cell in cells.values() if cell.kind == "TRELLIS_FF"]
+        assert bits
+        assert not any(cell.net("DI") in bits for cell in registers)
+        tiles = [
+            (cell.attributes["BEL"].rpartition("/")[0], bits[cell.bits["M"][0]])
+            for cell in registers
+            if cell.net("M") in bits
+        ]
+        assert any(tile != memory for tile, memory in tiles)
 
 
 def test_all_cells_keep_their_places(arranged):

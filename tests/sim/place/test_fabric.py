@@ -29,6 +29,10 @@ def test_blocks_lie_within_bands_where_they_can():
     assert any(block[-1] - block[0] == 5 for block in across)
     assert {row for block in across for row in block} <= set(fabric.rows)
     assert fabric.block_rows(18, 5) is None
+    assert fabric.block_rows(18, 5, aside=True) is None
+    aside = fabric.block_rows(16, 4, aside=True)
+    assert aside is not None
+    assert [row for block in aside for row in block] == list(fabric.rows[-64:]), "what is left is one piece"
     assert fabric.first_column(123) == 2
     assert fabric.first_column(124) is None
 
