@@ -1,6 +1,6 @@
 """Core: everything between the two streams."""
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, DomainRenamer, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,6 +28,8 @@ from shiftforge.registers import Error, Status
 
 LANE_SETTINGS = ("exponent_bias", "post", "saturate", "act_kind", "act_shift", "clamp_lo", "clamp_hi")
 """Descriptor fields that a lane reads."""
+_PARTS = ("decoder", "engine", "array", "drain", "writer", "emitter", "activations")
+"""Submodules, and the domains that reset them."""
 
 
 class Core(wiring.Component):
@@ -76,7 +78,7 @@ class Core(wiring.Component):
     @property
     def resets(self) -> tuple[str, ...]:
         """Domains other than ``sync`` that it needs, equal to it but for the net of their reset."""
-        return (*self._row_resets, *self._column_resets)
+        return (*_PARTS, *self._row_resets, *self._column_resets)
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -87,13 +89,15 @@ class Core(wiring.Component):
         config = self.config
         rows, cols, lanes = config.rows, config.cols, config.lanes
         room = timing.fifo_steps(config)
-        m.submodules.decoder = decoder = Decoder(config)
-        m.submodules.engine = engine = Engine(config)
-        m.submodules.array = array = self.array
-        m.submodules.drain = drain = Drain(config, room)
-        m.submodules.writer = writer = Writer(config)
-        m.submodules.emitter = emitter = Emitter(config, room)
-        m.submodules.activations = activations = self.activations
+        decoder = Decoder(config)
+        engine = Engine(config)
+        array = self.array
+        drain = Drain(config, room)
+        writer = Writer(config)
+        emitter = Emitter(config, room)
+        activations = self.activations
+        for part, unit in zip(_PARTS, (decoder, engine, array, drain, writer, emitter, activations), strict=True):
+            m.submodules[part] = DomainRenamer(part)(unit)
         m.submodules.weights = weights = WordMemory(config.weight_words, config.weight_word_bits)
         m.submodules.parameters = parameters = WordMemory(config.parameter_words, config.parameter_word_bits)
 

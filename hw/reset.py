@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.instance import Ports
 
 CORE = "core"
-"""The domain of the core, but for what has one of `local` ones."""
+"""The domain of what of the core has none of its own."""
 
 
 def rows(count: int) -> tuple[str, ...]:

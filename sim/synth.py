@@ -30,7 +30,7 @@ from shiftforge.errors import InputError, ToolError
 from shiftforge.files import read_text
 from shiftforge.progress import SILENT, Progress
 from shiftforge.tools import run
-from sim.place.elements import arrange
+from sim.place.elements import BARRED, arrange
 from sim.place.netlist import Netlist
 
 DEVICES = ("25k", "45k", "85k")
@@ -372,17 +372,19 @@ def route(
     ToolError
         When nextpnr is missing or fails.
     """
-    netlist = NETLIST
+    netlist, barred = NETLIST, 0
     if placer == "elements":
-        netlist = _as_blocks(work_dir, device, seed, timeout_s, progress)
+        netlist, barred = _as_blocks(work_dir, device, seed, timeout_s, progress)
         placer = DEFAULT_PLACER
     options = ["--placer", placer, "--router", router, "--seed", str(seed)]
     options += ["--freq", f"{frequency_mhz:g}", "--timing-allow-fail"]
-    return _nextpnr(work_dir, str(seed), options, device, pins, timeout_s, progress, netlist)
+    report = _nextpnr(work_dir, str(seed), options, device, pins, timeout_s, progress, netlist)
+    report["utilization"]["TRELLIS_COMB"]["used"] -= barred
+    return report
 
 
-def _as_blocks(work_dir: Path, device: str, seed: int, timeout_s: float, progress: Progress) -> str:
-    """Arrange the elements of the netlist in `work_dir`; the name of the netlist that results."""
+def _as_blocks(work_dir: Path, device: str, seed: int, timeout_s: float, progress: Progress) -> tuple[str, int]:
+    """Arrange the elements of the netlist in `work_dir`; the name of what results, and how many lookups only keep a place in it."""
 
     def packed(netlist: Netlist, name: str) -> Netlist:
         netlist.write(work_dir / f"{name}.json")
@@ -394,7 +396,7 @@ def _as_blocks(work_dir: Path, device: str, seed: int, timeout_s: float, progres
     result = arrange(Netlist.read(work_dir / NETLIST), packed, device, seed, progress)
     name = f"elements.{seed}.json"
     result.write(work_dir / name)
-    return name
+    return name, sum(cell.startswith(BARRED) for cell in result.cells)
 
 
 def pack(work_dir: Path, *, device: str, pins: bool, progress: Progress = SILENT) -> dict[str, tuple[int, int]]:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, product
 
 from shiftforge.config import ceil_div
 from shiftforge.errors import InputError, ToolError
@@ -31,6 +32,8 @@ _EDGE = re.compile(r"(?:.*\.)?(?P<unit>edge|row)_(?P<row>\d+)\.")
 _NET = re.compile(r"net_(\d+)")
 _PART = re.compile(r"\$(CCU2_COMB[01]|DPRAM_COMB[0-3]|RAMW_SLICE|RAMW_BLOCK[01])$")
 """What nextpnr adds to the name of the cell that it makes several of."""
+BARRED = "barred_"
+"""What the names of lookups begin with that only keep a place."""
 _LUTS_OF = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
 _INPUTS = ("A", "B", "C", "D")
 """Of a lookup."""
@@ -236,7 +239,7 @@ def arrange(
         result = elements.stamped(in_block, placed, grid.left, grid.bands)
         if edge is not None:
             result = replace(edges, netlist=result).stamped(edge_cells, edge, grid.left - grid.edge, grid.bands)
-        return result
+        return _barred(result, grid, elements.cols) if grid.aside else result
     raise ToolError(
         f"an array of {elements.rows}x{elements.cols} elements of {_tiles(cells)} tiles each must fit the {device}, and does not"
     )
@@ -270,6 +273,24 @@ def registers_apart(cells: dict[str, Cell]) -> dict[str, Cell]:
         return replace(cell, bits=pins, parameters={**cell.parameters, "SD": "0 "})
 
     return {name: apart(cell) for name, cell in cells.items()}
+
+
+def _barred(netlist: Netlist, grid: Grid, cols: int) -> Netlist:
+    """With a lookup without pins in every free place of the blocks.
+
+    nextpnr's placer takes free places within the blocks for room, where the registers beside them have another reset, and then
+    finds none there.
+    """
+    cells = dict(netlist.cells)
+    taken = {cell.attributes["BEL"] for cell in cells.values() if "BEL" in cell.attributes}
+    columns = range(grid.left - grid.edge, grid.left + cols * grid.width)
+    sites = [f"SLICE{letter}.K{half}" for letter in "ABCD" for half in "01"]
+    for row, column, site in product(chain(*grid.bands), columns, sites):
+        bel = f"X{column}/Y{row}/{site}"
+        if bel not in taken:
+            parameters = {"MODE": "LOGIC", "INITVAL": "0" * 16}
+            cells[f"{BARRED}{len(cells)}"] = Cell("TRELLIS_COMB", {}, frozenset(), parameters, {"BEL": bel})
+    return replace(netlist, cells=cells)
 
 
 def _whose(name: str) -> str:

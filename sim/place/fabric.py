@@ -87,7 +87,8 @@ FABRICS = MappingProxyType(
 class Grid:
     """An array on a device: blocks of ``width`` x ``height`` tiles, and left of each row of them one of ``edge`` x ``height``.
 
-    ``left`` is the first column of the blocks, ``bands`` holds the rows of each row of blocks.
+    ``left`` is the first column of the blocks, ``bands`` holds the rows of each row of blocks. ``aside``: the rest of the design is
+    large, and all that the blocks leave is in one piece.
     """
 
     width: int
@@ -95,6 +96,7 @@ class Grid:
     edge: int
     left: int
     bands: tuple[Sequence[int], ...]
+    aside: bool = False
 
 
 def grids(tiles: int, edge_tiles: int, others: int, fabric: Fabric, rows: int, cols: int) -> list[Grid]:
@@ -115,7 +117,7 @@ def grids(tiles: int, edge_tiles: int, others: int, fabric: Fabric, rows: int, c
             if first is None or bands is None or (width, height) in found:
                 continue
             form = width / height / FORM
-            grid = Grid(width, height, edge, first + edge, tuple(bands))
+            grid = Grid(width, height, edge, first + edge, tuple(bands), aside)
             found[width, height] = left * ROOM < others * 100, 100 - percent, max(form, 1 / form), grid
     ranked = sorted(
         found.values(),

@@ -21,7 +21,8 @@ from shiftforge.config import Config
 from shiftforge.errors import InputError, ToolError
 from shiftforge.tools import run
 from sim.place.anneal import RectangleFullError, place
-from sim.place.elements import Elements, registers_apart
+from sim.place.elements import BARRED, Elements, registers_apart
+from sim.place.fabric import SLOTS
 from sim.place.netlist import Bit, Cell, Netlist
 from sim.place.read_out import GUEST
 from sim.synth import NETLIST, fmax_of, route, synthesize
@@ -97,6 +98,7 @@ def arranged(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "apart":
             patch.setattr("sim.place.elements.place", too_small_with_registers_in_memories)
+            patch.setattr("sim.place.fabric.ASIDE", 0)
         report = route(folder, device="25k", pins=False, seed=1, frequency_mhz=300, placer="elements")
     return folder, report
 
@@ -121,6 +123,12 @@ def test_registers_of_memories_may_lie_elsewhere(arranged):
         registers = [cell for cell in cells.values() if cell.kind == "TRELLIS_FF"]
         assert bits
         assert not any(cell.net("DI") in bits for cell in registers)
+        barred = {cell.attributes["BEL"] for name, cell in cells.items() if name.startswith(BARRED)}
+        lookups = {bel for bel in (cell.attributes.get("BEL", "") for cell in cells.values()) if ".K" in bel}
+        assert barred < lookups
+        assert len(lookups) == SLOTS * len({bel.partition("/SLICE")[0] for bel in lookups}), (
+            "no place in a block is left"
+        )
         tiles = [
             (cell.attributes["BEL"].rpartition("/")[0], bits[cell.bits["M"][0]])
             for cell in registers
@@ -134,6 +142,12 @@ def test_all_cells_keep_their_places(arranged):
     netlist = Netlist.read(folder / "elements.1.json")
     fixed = {name: cell.attributes["BEL"] for name, cell in netlist.cells.items() if "BEL" in cell.attributes}
     assert len(set(fixed.values())) == len(fixed)
+    barred = {name for name in fixed if name.startswith(BARRED)}
+    fixed = {name: bel for name, bel in fixed.items() if name not in barred}
+    assert bool(barred) == folder.name.startswith("apart")
+    lookups = sum(cell.kind == "TRELLIS_COMB" for cell in netlist.cells.values()) - len(barred)
+    assert report["utilization"]["TRELLIS_COMB"]["used"] >= lookups
+    assert report["utilization"]["TRELLIS_COMB"]["used"] < lookups + len(netlist.cells) - len(fixed) - len(barred) + 1
     elements, edges = Elements.of(netlist), Elements.edges(netlist)
     assert elements.cells | edges.cells == set(fixed), "all of them and nothing else"
     assert any(name.startswith(GUEST) for names in elements.names.values() for name in names), "the read-out's too"
