@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, ValueLike
+from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Signal, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -36,11 +36,13 @@ class ResetRegister(wiring.Component):
     module_name = "sf_reset"
 
     def __init__(self) -> None:
-        super().__init__({"given": In(1), "late": Out(1, init=1)})
+        super().__init__({"given": In(1), "late": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.d.sync += self.late.eq(self.given)
+        late = Signal(init=1, reset_less=True)
+        m.d.sync += late.eq(self.given | ResetSignal())
+        m.d.comb += self.late.eq(late)
         return m
 
 

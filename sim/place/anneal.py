@@ -110,7 +110,7 @@ class _Annealer:
         self.registers: list[list[int | None]] = [[None] * SLOTS for _ in range(width * height)]
         self.where: list[tuple[int, int]] = [(0, 0)] * len(element.clusters)
         self.weights = [1.0] * len(element.wires)
-        most = 4 * (width + height)
+        most = width + height + max((abs(step) for wire in element.wires for step in wire[2:]), default=0)
         self.span = [*_SPAN, *(_SPAN[-1] + _SPAN_MORE * (k + 1) for k in range(most))]
         self.sharpness = _SHARPNESS[0]
         self.longest = math.inf

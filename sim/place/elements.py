@@ -1,7 +1,7 @@
 """The processing elements of an array in a flat netlist: found by their names, and written back as blocks in a grid.
 
-What stands at a row's left end, its feed and its edge, is a block as well, one beside each row. An element's block hosts some bits
-of its column's read-out (`sim.place.read_out`).
+What stands at a row's left end, its feed, its edge and its reset, is a block as well, one beside each row. An element's block hosts
+some bits of its column's read-out (`sim.place.read_out`).
 
 All are alike, but for what has no reader at the array's borders and is gone there. One of them is packed by nextpnr and placed in
 a rectangle (`sim.place.anneal`); each then gets the packed cells with its own nets and the place of its rectangle (``BEL``). All
@@ -28,7 +28,7 @@ from sim.place.netlist import Bit, Cell, Netlist
 from sim.place.read_out import GUEST, LOOKUP, Names, Place, hosted
 
 _ELEMENT = re.compile(r"(?:.*\.)?pe_(?P<row>\d+)_(?P<col>\d+)\.")
-_EDGE = re.compile(r"(?:.*\.)?(?P<unit>edge|row)_(?P<row>\d+)\.")
+_EDGE = re.compile(r"(?:.*\.)?(?P<unit>edge|row|reset_row)_(?P<row>\d+)\.")
 _NET = re.compile(r"net_(\d+)")
 _PART = re.compile(r"\$(CCU2_COMB[01]|DPRAM_COMB[0-3]|RAMW_SLICE|RAMW_BLOCK[01])$")
 """What nextpnr adds to the name of the cell that it makes several of."""
@@ -79,7 +79,7 @@ class Elements:
 
     @staticmethod
     def edges(netlist: Netlist) -> "Elements":
-        """By the names: ``edge_<row>.`` and the feed's ``row_<row>.``; there may be none."""
+        """By the names: ``edge_<row>.``, the feed's ``row_<row>.`` and ``reset_row_<row>.``; there may be none."""
         return Elements(netlist, _named(netlist, _EDGE))
 
     @property

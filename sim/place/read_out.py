@@ -1,8 +1,8 @@
 """Which element of an array hosts which bit of the read-out: the OR trees of the columns, in a flat netlist.
 
 A node of the tree ORs up to four words of elements, or of nodes below, one above the other. Placed as a whole it would need tiles
-between them that a dense grid does not have. Its bits, a lookup and a register each, go to the elements that it reads instead, as
-evenly as they can, so each stays within the rows that it joins.
+between them that a dense grid does not have. Its bits, a lookup and a register each, go to elements of the column instead: those
+that read elements to these, evenly, and the others to the middle of what they read, as far as no element hosts more than others.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shiftforge.config import ceil_div
 from sim.place.netlist import Bit, Cell, Netlist
 
 _NODE = re.compile(r"(?:.*\.)?column_\d+(?:_or_\d+_\d+_\d+)?_TRELLIS_FF_Q(?:_\d+)?")
@@ -37,7 +38,8 @@ class _Node:
 def hosted(netlist: Netlist, elements: Mapping[Place, Names]) -> dict[Place, Names]:
     """For each element the cells of the read-out that it hosts: a name for them there -> the netlist's.
 
-    Names are ``read_<depth>_<number>.<part>``, where the part is `REGISTER` or, for what it registers, `LOOKUP`.
+    Names are ``read_<kind>_<number>.<part>``, where the part is `REGISTER` or, for what it registers, `LOOKUP`; the kind is ``or``
+    with a lookup, and else ``word``.
 
     Parameters
     ----------
@@ -47,21 +49,43 @@ def hosted(netlist: Netlist, elements: Mapping[Place, Names]) -> dict[Place, Nam
     """
     registers = [name for name, cell in netlist.cells.items() if cell.kind == "TRELLIS_FF" and _NODE.fullmatch(name)]
     lookups = _lookups(netlist, registers)
-    bits: dict[_Node, list[str]] = {}
-    for name, node in _nodes(netlist, elements, registers, lookups).items():
-        bits.setdefault(node, []).append(name)
+    nodes = _nodes(netlist, elements, registers, lookups)
+    bits: dict[tuple[int, bool], list[str]] = {}
+    for name, node in nodes.items():
+        bits.setdefault((node.col, name in lookups), []).append(name)
     result: dict[Place, Names] = {}
-    count: Counter[tuple[Place, int]] = Counter()
-    for node, names in bits.items():
-        for i, name in enumerate(sorted(names, key=_number)):
-            at = node.rows[i * len(node.rows) // len(names)], node.col
-            guest = f"{GUEST}{node.depth}_{count[at, node.depth]}"
-            count[at, node.depth] += 1
-            there = result.setdefault(at, {})
+    for (col, looked_up), names in bits.items():
+        names.sort(key=lambda name: (nodes[name].depth, nodes[name].rows, _number(name)))
+        rows = _hosts([nodes[name] for name in names], sorted(row for row, c in elements if c == col))
+        count: Counter[int] = Counter()
+        for name, row in zip(names, rows, strict=True):
+            guest = f"{GUEST}{'or' if looked_up else 'word'}_{count[row]}"
+            count[row] += 1
+            there = result.setdefault((row, col), {})
             there[f"{guest}.{REGISTER}"] = name
-            if name in lookups:
+            if looked_up:
                 there[f"{guest}.{LOOKUP}"] = lookups[name]
     return result
+
+
+def _hosts(bits: list[_Node], rows: list[int]) -> list[int]:
+    """The row that hosts each bit of a column, the lowest nodes' first.
+
+    Of `rows` none hosts more than it must, so that all elements have places for as many. The bits of a node that reads elements are
+    spread over these; all others are as near to the middle of what their node reads as there are places.
+    """
+    free = dict.fromkeys(rows, ceil_div(len(bits), len(rows)))
+    size, seen = Counter(bits), Counter[_Node]()
+    hosts: list[int] = []
+    for node in bits:
+        wanted = (node.rows[0] + node.rows[-1]) / 2
+        if node.depth == 1:
+            wanted = node.rows[seen[node] * len(node.rows) // size[node]]
+        seen[node] += 1
+        row = min((row for row in rows if free[row]), key=lambda row: abs(row - wanted))
+        free[row] -= 1
+        hosts.append(row)
+    return hosts
 
 
 def _number(name: str) -> int:

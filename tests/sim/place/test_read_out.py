@@ -51,13 +51,31 @@ def test_every_bit_is_a_guest_of_one_of_the_rows_that_it_reads(netlist):
             other = names[f"{name.rpartition('.')[0]}.{part}"]
             assert {full, other} == {full.removesuffix("_DI_LUT4_Z"), full.removesuffix("_DI_LUT4_Z") + "_DI_LUT4_Z"}
     count = {
-        (depth, row): sum(name.startswith(f"read_{depth}_") for name in found.get((row, 0), {})) // 2
-        for depth in (1, 2)
+        (part, row): sum(part in full for name, full in found[row, 0].items() if name.endswith("register"))
+        for part in ("_or_0_0_0", "_or_0_0_4", "column_0_TRELLIS")
         for row in range(ROWS)
     }
-    assert [count[1, row] for row in range(4)] == [2, 1, 1, 1], "5 bits of four rows"
-    assert [count[1, row] for row in (4, 5)] == [3, 2]
-    assert [count[2, row] for row in range(ROWS)] == [1, 1, 1, 1, 1, 0], "5 bits of six rows"
+    assert [count["_or_0_0_0", row] for row in range(4)] == [2, 1, 1, 1], "5 bits of four rows"
+    assert [count["_or_0_0_4", row] for row in (4, 5)] == [3, 2]
+    assert [count["column_0_TRELLIS", row] for row in range(ROWS)] == [0, 1, 2, 2, 0, 0], (
+        "5 bits in the middle of six rows"
+    )
+
+
+def test_no_element_hosts_more_than_it_must(netlist):
+    """Also where the bits of one row alone, which have no lookup, are more than its share."""
+    for b in range(BITS):
+        bit = f"_TRELLIS_FF_Q_{b}" if b else "_TRELLIS_FF_Q"
+        name = f"array.column_0_or_0_0_4{bit}"
+        netlist.cells[name].bits["DI"] = netlist.cells[f"pe_5_0.x{b}"].bits["Q"]
+        netlist.cells.pop(f"{name}_DI_LUT4_Z")
+    found = hosted(netlist, ELEMENTS)
+    bare, looked_up = (
+        [sum(n.startswith(f"read_{kind}_") for n in found[row, 0]) for row in range(ROWS)] for kind in ("word", "or")
+    )
+    assert bare == [0, 1, 1, 1, 1, 1], "5 bits of the last of six rows"
+    assert sum(looked_up) == 2 * 10
+    assert max(looked_up) == 2 * 2
 
 
 def test_what_reads_anything_else_is_no_guest(netlist):
