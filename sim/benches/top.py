@@ -297,6 +297,39 @@ async def reset_in_an_answer(dut) -> None:
     await bench.play(tape)
 
 
+@cocotb.test()
+async def reset_of_one_cycle(dut) -> None:
+    """The core's reset comes one cycle late; both streams rest in that cycle, though it was ready and had something to send."""
+    bench = await _start(dut)
+    config = bench.config
+
+    async def reset() -> None:
+        await RisingEdge(dut.clk)
+        dut.rst.value = 1
+        await RisingEdge(dut.clk)
+        dut.rst.value = 0
+        await FallingEdge(dut.clk)
+        streams = int(dut.s_axis_tready.value), int(dut.m_axis_tvalid.value)
+        assert streams == (0, 0), f"s_axis_tready and m_axis_tvalid must be low in the cycle after rst, not {streams}"
+
+    await ClockCycles(dut.clk, 10)
+    await FallingEdge(dut.clk)
+    assert int(dut.s_axis_tready.value), "an idle machine must take a packet"
+    await reset()
+    bench.sink.clear_pause_generator()
+    bench.sink.pause = True
+    await bench.send(packet(Header(Opcode.STATUS, 7), b"", config.stream_bits))
+    while not int(dut.m_axis_tvalid.value):
+        await RisingEdge(dut.clk)
+    await ClockCycles(dut.clk, 10)
+    await reset()
+    bench.source.clear()
+    bench.sink.pause = False
+    await ClockCycles(dut.clk, 200)
+    assert bench.sink.empty(), "nothing stale may leave after a reset"
+    await bench.play(a_script(config, bench.rng))
+
+
 Broken = tuple[bytes, list[int] | None, Error]
 
 
