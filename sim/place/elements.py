@@ -67,7 +67,7 @@ class Elements:
 
     def _hosting(self) -> "Elements":
         """With what each hosts of the read-out, but for what is unlike that of the element that is placed."""
-        guests = hosted(self.netlist, self.names)
+        guests = hosted(self.netlist, self.names, self._model[0])
         full = replace(self, names={at: names | guests.get(at, {}) for at, names in self.names.items()})
         model = _parts(full._whole)
 

@@ -35,7 +35,7 @@ class _Node:
     depth: int
 
 
-def hosted(netlist: Netlist, elements: Mapping[Place, Names]) -> dict[Place, Names]:
+def hosted(netlist: Netlist, elements: Mapping[Place, Names], full: int) -> dict[Place, Names]:
     """For each element the cells of the read-out that it hosts: a name for them there -> the netlist's.
 
     Names are ``read_<kind>_<number>.<part>``, where the part is `REGISTER` or, for what it registers, `LOOKUP`; the kind is ``or``
@@ -46,6 +46,8 @@ def hosted(netlist: Netlist, elements: Mapping[Place, Names]) -> dict[Place, Nam
     netlist : Netlist
         Flat, in yosys' cells, or with these packed.
     elements : mapping of Place to Names
+    full : int
+        A row whose elements host as many as any: the one of the element that all others are copies of.
     """
     registers = [name for name, cell in netlist.cells.items() if cell.kind == "TRELLIS_FF" and _NODE.fullmatch(name)]
     lookups = _lookups(netlist, registers)
@@ -56,7 +58,7 @@ def hosted(netlist: Netlist, elements: Mapping[Place, Names]) -> dict[Place, Nam
     result: dict[Place, Names] = {}
     for (col, looked_up), names in bits.items():
         names.sort(key=lambda name: (nodes[name].depth, nodes[name].rows, _number(name)))
-        rows = _hosts([nodes[name] for name in names], sorted(row for row, c in elements if c == col))
+        rows = _hosts([nodes[name] for name in names], sorted(row for row, c in elements if c == col), full)
         count: Counter[int] = Counter()
         for name, row in zip(names, rows, strict=True):
             guest = f"{GUEST}{'or' if looked_up else 'word'}_{count[row]}"
@@ -68,19 +70,25 @@ def hosted(netlist: Netlist, elements: Mapping[Place, Names]) -> dict[Place, Nam
     return result
 
 
-def _hosts(bits: list[_Node], rows: list[int]) -> list[int]:
+def _hosts(bits: list[_Node], rows: list[int], full: int) -> list[int]:
     """The row that hosts each bit of a column, the lowest nodes' first.
 
-    Of `rows` none hosts more than it must, so that all elements have places for as many. The bits of a node that reads elements are
-    spread over these; all others are as near to the middle of what their node reads as there are places.
+    Of `rows` none hosts more than it must, so that all elements have places for as many, and `full` hosts no fewer if it can. The
+    bits of a node that reads elements are spread over these; all others are as near to the middle of what their node reads as there
+    are places.
     """
-    free = dict.fromkeys(rows, ceil_div(len(bits), len(rows)))
+    most = ceil_div(len(bits), len(rows))
+    free = dict.fromkeys(rows, most)
     size, seen = Counter(bits), Counter[_Node]()
     hosts: list[int] = []
     for node in bits:
         wanted = (node.rows[0] + node.rows[-1]) / 2
-        if node.depth == 1:
-            wanted = node.rows[seen[node] * len(node.rows) // size[node]]
+        first = most if full in node.rows and len(node.rows) > 1 else 0
+        if node.depth == 1 and seen[node] < first:
+            wanted = full
+        elif node.depth == 1:
+            others = [row for row in node.rows if row != full or not first]
+            wanted = others[(seen[node] - first) * len(others) // (size[node] - first)]
         seen[node] += 1
         row = min((row for row in rows if free[row]), key=lambda row: abs(row - wanted))
         free[row] -= 1
