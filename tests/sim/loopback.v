@@ -1,7 +1,7 @@
 // The accelerator's ports around a loopback: a FIFO of four beats and an output register, with stalls of its own.
 //
-// In cycle t since the reset (t modulo 65536) it takes a beat when the FIFO has room and t % 4 != 3, and moves a beat from the
-// FIFO to a free output register when t % 16 >= 3. Register 0x008 is a constant, 0x010 a scratch word, 0x020 the mode:
+// As the accelerator's, its streams are reset one cycle late. In cycle t since then (t modulo 65536) it takes a beat when the FIFO
+// has room and t % 4 != 3, and moves a beat from the FIFO to a free output register when t % 16 >= 3. Register 0x008 is a constant, 0x010 a scratch word, 0x020 the mode:
 // bit 0 takes no input, 1 sends nothing, 2 changes waiting data, 3 withdraws valid, 4 calls $finish on a beat,
 // 5 is a wire (all paths combinational), 6 sends half of each last beat, 7 sends no tlast.
 // Register 0x0f0 never answers; every other address answers SLVERR.
@@ -46,7 +46,7 @@ module shiftforge_top #(
     reg [W:0] fifo[0:3];
     reg [2:0] level;
     reg [1:0] head, tail;
-    reg full;
+    reg full, late;
     reg [W:0] out;
 
     wire wire_mode = mode[5];
@@ -63,6 +63,7 @@ module shiftforge_top #(
     assign m_axis_tkeep = mode[6] && last ? {W / 8{1'b1}} >> (W / 16) : wire_mode ? s_axis_tkeep : {W / 8{1'b1}};
 
     always @(posedge clk) begin
+        late <= rst;
         t <= t + 1;
         if (take) begin
             fifo[tail] <= {s_axis_tlast, s_axis_tdata};
@@ -75,7 +76,7 @@ module shiftforge_top #(
         end
         full <= move || (full && !sent);
         level <= level + {2'b0, take} - {2'b0, move};
-        if (rst) begin
+        if (rst || late) begin
             t <= 0;
             head <= 0;
             tail <= 0;
