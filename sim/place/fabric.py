@@ -16,8 +16,8 @@ from shiftforge.config import ceil_div
 SLOTS = 8
 """Of a tile."""
 ROOM = 60
-"""Percent of the tiles that the blocks leave that the flip-flops of the rest may fill: its LUTs and carry chains take more. What is
-left free within blocks does not count: it shares tiles, and their resets, with what is not."""
+"""Percent of the tiles that the blocks leave that the rest may fill, with its flip-flops or its LUTs: resets and carry chains
+take more. What is left free within blocks does not count: it shares tiles, and their resets, with what is not."""
 ASIDE = 30
 """Percent of those tiles that the rest takes at least of which it is better off with all of them in one piece."""
 FORM = 1.3

@@ -412,12 +412,12 @@ FAULTS = (
     Fault("registers.py", "registers", "with m.If(strobe[0]):", "with m.If(1):"),
     Fault("registers.py", "registers", "with m.If(has_address & has_data):", "with m.If(has_address):"),
     Fault("registers.py", "registers", "resetting.eq(SOFT_RESET_CYCLES)", "resetting.eq(1)"),
+    Fault("registers.py", "registers", "with m.If(resetting != 0):", "with m.If(0):"),
     # What only the whole machine shows.
     Fault("top.py", "top", "core.s_axis_tready & ~resetting", "core.s_axis_tready"),
     Fault("top.py", "top", "core.m_axis_tvalid & ~resetting", "core.m_axis_tvalid"),
     Fault("reset.py", "top", "self.given | ResetSignal()", "self.given"),
     Fault("reset.py", "top", "self.given | ResetSignal()", "ResetSignal()"),
-    Fault("registers.py", "registers", "with m.If(resetting != 0):", "with m.If(0):"),
 )  # fmt: skip
 
 FOUND = 3

@@ -1,7 +1,9 @@
 // The accelerator's ports around a loopback: a FIFO of four beats and an output register, with stalls of its own.
 //
 // As the accelerator's, its streams are reset one cycle late. In cycle t since then (t modulo 65536) it takes a beat when the FIFO
-// has room and t % 4 != 3, and moves a beat from the FIFO to a free output register when t % 16 >= 3. Register 0x008 is a constant, 0x010 a scratch word, 0x020 the mode:
+// has room and t % 4 != 3, and moves a beat from the FIFO to a free output register when t % 16 >= 3.
+//
+// Register 0x008 is a constant, 0x010 a scratch word, 0x020 the mode:
 // bit 0 takes no input, 1 sends nothing, 2 changes waiting data, 3 withdraws valid, 4 calls $finish on a beat,
 // 5 is a wire (all paths combinational), 6 sends half of each last beat, 7 sends no tlast.
 // Register 0x0f0 never answers; every other address answers SLVERR.

@@ -9,6 +9,7 @@ from golden.decoder import Decoder
 from golden.emulator import EmulatorTransport
 from shiftforge.config import Config, from_dict
 from shiftforge.packets import Opcode, memory_ports
+from shiftforge.transport import TransferResult
 from sim.rtl import RtlTransport
 from sim.stimulus import Programs
 from tests.sim.test_machine import check_equal, run, verilog
@@ -47,6 +48,14 @@ def machine(name: str) -> Config:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("options")
+
+
+def check_program(config: Config, program: list[bytes], folder: Path, cache: Path) -> TransferResult:
+    """The machine and the golden one, always ready, give one answer to the program; returns the golden one's transfer."""
+    golden = EmulatorTransport(config).transfer(program, 1)
+    with RtlTransport(verilog(config, folder), stream_bits=config.stream_bits, cache=cache) as device:
+        check_equal(golden, device.transfer(program, 1))
+    return golden
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -110,9 +119,7 @@ def test_maxima_of_every_bank_are_read_again(name: str, folder: Path, rtl_cache:
         total |= {"result_bytes": pixels * config.groups * config.lanes * config.output.bytes}
         program += [programs.load(0, 0), programs.layer(**{**common, **total, "pixels": pixels})]
     program.append(programs.status())
-    golden = EmulatorTransport(config).transfer(program, 1)
-    with RtlTransport(verilog(config, folder), stream_bits=config.stream_bits, cache=rtl_cache) as device:
-        check_equal(golden, device.transfer(program, 1))
+    check_program(config, program, folder, rtl_cache)
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -136,9 +143,7 @@ def test_words_wait_for_a_layers_writes(name: str, folder: Path, rtl_cache: Path
             program.append(programs.layer(**{**common, **kind}))
             program += [programs.load(2, int(rng.integers(2, 4))) for _ in range(int(rng.integers(1, 4)))]
     program.append(programs.status())
-    golden = EmulatorTransport(config).transfer(program, 1)
-    with RtlTransport(verilog(config, folder), stream_bits=config.stream_bits, cache=rtl_cache) as device:
-        check_equal(golden, device.transfer(program, 1))
+    golden = check_program(config, program, folder, rtl_cache)
     # A packet's words come one per beat, without a pause unless they wait.
     first = waited = 0
     for data in program:
