@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from shiftforge.config import ceil_div
 from sim.place.netlist import Bit, Cell, Netlist
 
-_NODE = re.compile(r"(?:.*\.)?column_\d+(?:_or_\d+_\d+_\d+)?_TRELLIS_FF_Q(?:_\d+)?")
-"""A bit of a node: the root has the name of the column's port."""
+_NODE = re.compile(r"(?:.*\.)?column_\d+(?:_or_\d+_\d+_\d+|(?:\[\d+\])?(?:\.\w+)*)_TRELLIS_FF_Q(?:_\d+)?")
+"""A bit of a node: a root has the name of the column's port, or of a part of it."""
 GUEST = "read_"
 """What the names of all guests begin with."""
 LOOKUP, REGISTER = "lut", "register"
