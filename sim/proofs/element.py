@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 
 from hw.column import BlockSum
 from hw.delay import register
-from hw.pe import PE, TOKEN
+from hw.pe import PE
 from hw.row_edge import RowEdge
 from hw.tech.add_signed import AddSigned
 from shiftforge import timing
@@ -110,13 +110,14 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
 
     exact = product_of(m, x.as_signed(), w, config.weights.exponent_bits, product_width)
     product = late(exact, stages, "product")
-    tokens = [token]
+    tokens: list[Value] = [token]
     for i in range(stages + 1):
-        # Out of a reset nothing is read.
-        init = TOKEN.const({"hold": 1}).as_value().value if i == stages else 0
-        reset = Signal(3, name=f"spec_token_{i}", init=init)
-        m.d.sync += reset.eq(tokens[-1])
-        tokens.append(reset)
+        # Out of a reset nothing is read; `last` says something of what is read alone.
+        start = i == stages
+        marks = Signal(2, name=f"spec_token_{i}", init=2 * start)
+        last = Signal(name=f"spec_last_{i}", init=start, reset_less=True)
+        m.d.sync += Cat(marks, last).eq(tokens[-1])
+        tokens.append(Cat(marks, last))
     now, added = tokens[stages : stages + 2]
     sign, masked = w[weight_bits - 1], w[weight_bits:].any() if mask else Const(0, 1)
     enable, negative = Signal(name="spec_enable"), late(sign, stages, "sign")
@@ -131,9 +132,9 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     equal = [("acc", "spec_acc"), ("negated", "spec_negated")]
     idle = register(m, added[1], "spec_idle")
     claims.claim(unit.capture.reading == Mux(idle, 0, late(spec_acc, 1, "reading")))
-    tally = Signal(3, name="spec_tally")
-    m.d.sync += tally.eq(Cat(spec_negated, added[0] & ~added[1], added[2]))
-    claims.claim(Value.cast(unit.tally) == tally)
+    tally = Signal(2, name="spec_tally")
+    m.d.sync += tally.eq(Cat(spec_negated, added[0] & ~added[1]))
+    claims.claim(Value.cast(unit.tally) == Cat(tally, late(added[2], 1, "tally")))
     claims.claim(Value.cast(unit.token_out) == tokens[1])
     for port in ("x", "w") + (("special",) if config.activation.flag_bits else ()):
         before = late(Value.cast(getattr(unit, port)).as_unsigned(), 1, port)
@@ -287,7 +288,7 @@ _PE_MUTANTS = (
     Mutant(_PE, 'self.w_out.eq(register(m, self.w, "w_held"))', "self.w_out.eq(self.w)"),
     Mutant(_PE, 'unless(m, added.hold, acc, "capture_reading")', 'unless(m, token.hold, acc, "capture_reading")'),
     Mutant(_PE, "negated.eq(enable & negative)", "negated.eq(token.valid)"),
-    Mutant(_PE, "self.tally.read.eq(added.valid & ~added.hold)", "self.tally.read.eq(~added.hold)"),
+    Mutant(_PE, "read.eq(added.valid & ~added.hold)", "read.eq(~added.hold)"),
 )
 _PE_SELECT = (
     Mutant(_PE, "c=_extended(addend, bits)", "c=_extended(Cat(addend, 0), bits)"),

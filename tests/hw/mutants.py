@@ -58,7 +58,7 @@ FAULTS = (
     Fault("pe.py", "pe", "flags.as_value() & added.hold.replicate(len(now))", "flags.as_value()"),
     Fault("pe.py", "pe", "now & token.valid.replicate(len(now))", "now"),
     Fault("pe.py", "pe", "negative = self.special.negative ^ sign", "negative = self.special.negative"),
-    Fault("pe.py", "pe", "self.tally.read.eq(added.valid & ~added.hold)", "self.tally.read.eq(~added.hold)"),
+    Fault("pe.py", "pe", "read.eq(added.valid & ~added.hold)", "read.eq(~added.hold)"),
     Fault("pe.py", "pe", "self.tally.last.eq(added.last)", "self.tally.last.eq(token.last)"),
     Fault("delay.py", "pe", "gated.eq(0)", "gated.eq(1)"),
     # PE with 2-bit weights: what a register is that is not in use, the lowest bit, the sign, the wires of a weight
