@@ -32,7 +32,7 @@ class BankedColumn(wiring.Component):
         Of each of the parts of the rows that are read side by side.
     tally : In(DRAINED)
     set, row : In
-        Buffer address to read, combinational in the buffer; `read` holds it one cycle later.
+        Buffer address to read: a register of its own holds it, and `read` what is there two cycles later.
     read : Out(sum_layout)
     tile : Out(1)
         For one cycle when a tile's last row is in the buffer.
@@ -128,7 +128,7 @@ class BankedColumn(wiring.Component):
         # ---- drain buffer: a memory for each bank's final bits. Bank 0's lowest bit is half a unit, and always zero.
         top = min(banks.running_bits, config.accumulator_bits - banks.shift_of(banks.count - 1))
         stored = [total[1:step], *[total[:step]] * (banks.count - 2), Cat(total[:top], flags)]
-        read_address = Mux(self.set, rows, 0) + self.row
+        read_address = register(m, Mux(self.set, rows, 0) + self.row, "read_address")
         write_address = Mux(set_2, rows, 0) + row_2
         found = []
         for i, final in enumerate(stored):

@@ -76,7 +76,7 @@ class Column(wiring.Component):
     tally : In(TALLY)
         What row 0 has accumulated in every cycle since its block before.
     set, row : In
-        Buffer address to read, combinational in the buffer; `read` holds it one cycle later.
+        Buffer address to read: a register of its own holds it, and `read` what is there two cycles later.
     read : Out(sum_layout)
     tile : Out(1)
         For one cycle when a tile's last row is in the buffer.
@@ -164,7 +164,7 @@ class Column(wiring.Component):
             store.addr.eq(register(m, address, "store_address")),
             store.data.eq(total),
             store.en.eq(marks[1]),
-            fetch.addr.eq(Mux(self.set, rows, 0) + self.row),
+            fetch.addr.eq(register(m, Mux(self.set, rows, 0) + self.row, "read_address")),
         ]
         m.d.sync += [self.read.eq(fetch.data), self.tile.eq(marks[2])]
         return m

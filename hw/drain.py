@@ -5,8 +5,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.column import sum_layout
+from hw.delay import delayed
 from hw.layer import layer_layout
 from hw.walk import ChannelWalk, TileWalk
+from shiftforge import timing
 from shiftforge.config import Config
 
 
@@ -87,8 +89,7 @@ class Drain(wiring.Component):
         with m.Elif(self.step & walk.pass_end):
             m.d.sync += tile_parameters.eq(tile_parameters + config.groups)
 
-        group = Signal(range(max(config.groups, 2)))
-        m.d.sync += group.eq(walk.group)
+        group = delayed(m, walk.group, timing.DRAIN_READ - 1, "group")
         for lane in range(config.lanes):
             choices = [getattr(self, f"read_{c}").as_value() for c in range(lane, config.cols, config.lanes)]
             m.d.sync += getattr(self, f"sum_{lane}").eq(Array(choices)[group])

@@ -30,8 +30,8 @@ drain slot and the product after it."""
 WIPED = WORDS
 """The first cycle after a reset in which a product may be issued with banked accumulators: all words are cleared before, one per
 cycle."""
-DRAIN_READ = 2
-"""From a drain step's buffer address to the lanes' sum input."""
+DRAIN_READ = 3
+"""From a drain step's buffer address, which each column has a register of, to the lanes' sum input."""
 CREDIT = 2
 """From the cycle in which a step leaves a full output FIFO to the one in which the drain issues another."""
 

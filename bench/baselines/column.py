@@ -7,6 +7,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from bench.baselines.element import Element
+from hw.delay import register
 from shiftforge.config import Config
 
 
@@ -86,7 +87,7 @@ class ReadingColumn(wiring.Component):
             store.addr.eq(address),
             store.data.eq(value),
             store.en.eq(write),
-            fetch.addr.eq(Mux(self.set, rows, 0) + self.row),
+            fetch.addr.eq(register(m, Mux(self.set, rows, 0) + self.row, "read_address")),
         ]
         m.d.sync += [self.read.eq(fetch.data), self.tile.eq(last)]
         return m

@@ -27,15 +27,19 @@ async def every_sum(dut) -> None:
     landing: dict[int, tuple[int, int, int]] = {}  # cycle from which a sum can be read -> set, row, sum and flags
     upper = 0  # half of the word before, at its place in the ends
 
+    asked = (False, 0)
+
     def cycle(lower: int, tally: int = 0, reset: int = 0) -> None:
+        nonlocal asked
         t = script.now
         if t in landing:
             place = landing.pop(t)
             buffer[place[:2]] = place[2]
         at, row = chance(rng, 0.5), int(rng.integers(rows))
         given: Values = {"rst": reset, "capture": lower | upper, "tally": tally, "set": at, "row": row}
-        if (at, row) in buffer and not reset:
-            script.promise(1, {"read": buffer[at, row]})
+        if asked in buffer and not reset:  # a cycle ago
+            script.promise(1, {"read": buffer[asked]})
+        asked = at, row
         script.cycle(given)
 
     def give(capture: int, row: int, tally: int) -> None:

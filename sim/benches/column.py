@@ -23,6 +23,7 @@ async def every_sum(dut) -> None:
         """Cycles from a block's end to the next one's, less those of its rows."""
         return int(rng.integers(20)) if chance(rng, 0.2) else 0
 
+    asked = (False, 0)
     readings, sums, seen = ([0] * rows for _ in range(3))
     negatives = block_negatives = tile = row = 0
     blocks_left, last, products, wait = int(rng.integers(1, most_blocks + 1)), False, rows, idle_time()
@@ -69,8 +70,9 @@ async def every_sum(dut) -> None:
             "set": bank,
             "row": at,
         }
-        if (bank, at) in buffer and not reset:
-            script.promise(1, {"read": buffer[bank, at]})
+        if asked in buffer and not reset:  # a cycle ago
+            script.promise(1, {"read": buffer[asked]})
+        asked = bank, at
         script.promise(timing.COLUMN, {"tile": int(valid and last and row == rows - 1)})
         if valid:
             row = (row + 1) % rows

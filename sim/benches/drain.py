@@ -1,5 +1,7 @@
 """Drain: random layers, tiles that complete and steps that leave the FIFO at random; every step, sum and credit."""
 
+from collections import deque
+
 import cocotb
 
 from shiftforge import timing
@@ -19,17 +21,17 @@ async def every_step(dut) -> None:
     script = Script()
     bank, in_fifo = 0, 0
     starved = waited = met = 0
-    before: int | None = None  # group of the step of the cycle before
+    # Groups of the steps of the cycles before, whose readings come with the next ones.
+    stepped: deque[int | None] = deque([None] * (timing.DRAIN_READ - 1))
 
     def cycle(given: Values, expected: Values) -> None:
-        """A cycle with random readings: those of the cycle after a step are what its lanes must get."""
-        nonlocal before
+        """A cycle with random readings: those of two cycles after a step are what its lanes must get."""
         reads = {f"read_{c}": bits(rng, width) for c in range(cols)}
-        if before is not None:
-            first = before * lanes
-            known = {f"sum_{i}": reads[f"read_{first + i}"] for i in range(min(lanes, cols - first))}
-            script.promise(timing.DRAIN_READ - 1, known)
-        before = None
+        group = stepped.popleft()
+        if group is not None:
+            first = group * lanes
+            script.promise(1, {f"sum_{i}": reads[f"read_{first + i}"] for i in range(min(lanes, cols - first))})
+        stepped.append(None)
         script.cycle({**given, **reads}, expected)
 
     for number in range(LAYERS):
@@ -62,7 +64,7 @@ async def every_step(dut) -> None:
                 parameter = layer["parameter_address"] + step.tile * config.groups + step.group
                 expected = {"step": 1, "set": bank, "row": step.row, "tile_drained": drained}
                 cycle(given, {**expected, "parameter_address": parameter % config.parameter_words})
-                before = step.group
+                stepped[-1] = step.group
                 position += 1
                 bank ^= drained
             else:

@@ -123,7 +123,9 @@ def banked_column_script(name: str, weight_bits: int, max_k: int, rows: int) -> 
                 machine.claim((held <= end) & (held >= -end), when=open_)
 
     # ---- what is read
-    at = Mux(unit.set, rows, 0) + unit.row
+    at = register(m, Mux(unit.set, rows, 0) + unit.row, "spec_address")
+    within = register(m, unit.row < rows, "spec_within")
+    machine.claim(machine.peek("read_address", len(at)) == at)
     found, complete = pick(m, truth, at), pick(m, upto, at) == count - 1
     wanted = Signal(signed(width), name="spec_read", reset_less=True)
     ready = Signal(name="spec_ready", reset_less=True)
@@ -131,7 +133,7 @@ def banked_column_script(name: str, weight_bits: int, max_k: int, rows: int) -> 
     limit = 1 << (config.accumulator_bits - 1)
     half = found >> 1
     fits = (half < limit) & (half >= -limit)
-    m.d.sync += [wanted.eq(half), ready.eq(complete & fits & (unit.row < rows)), wanted_flags.eq(pick(m, seen, at))]
+    m.d.sync += [wanted.eq(half), ready.eq(complete & fits & within), wanted_flags.eq(pick(m, seen, at))]
     machine.claim(Value.cast(unit.read.sum).as_signed() == wanted, when=ready)
     machine.claim(Value.cast(unit.read.flags) == wanted_flags, when=ready)
     ended = Signal(name="spec_tile", reset_less=True)

@@ -100,9 +100,11 @@ def column_script(name: str, weight_bits: int, rows: int) -> Script:
     machine.claim(row < rows)
 
     # ---- what is read
-    at = Mux(unit.set, rows, 0) + unit.row
+    asked = Mux(unit.set, rows, 0) + unit.row
+    at = later(asked, "address")
+    machine.claim(machine.peek("read_address", len(at)) == at)
     fetched = Signal(layout.size, name="spec_read", reset_less=True)
-    known = later(unit.row < rows, "known")
+    known = later(later(unit.row < rows, "fits"), "known")
     m.d.sync += fetched.eq(pick(m, whole, at))
     machine.claim(Value.cast(unit.read) == fetched, when=known)
     machine.claim(unit.tile == later(now["valid"] & now["ends"] & (now["row"] == rows - 1), "tile"))
