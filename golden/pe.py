@@ -110,7 +110,7 @@ class PE:
         idle: dict[str, npt.NDArray] = {
             f.name: np.zeros(shape, kinds[wide.get(f.name, "UInt8")]) for f in fields(PEState)
         }
-        idle |= {"raised": np.full(shape, -1, np.int64), "added": np.full(shape, TOKEN_HOLD, np.uint8)}
+        idle["raised"] = np.full(shape, -1, np.int64)
         idle["copy_2"] = np.ones(shape, np.uint8)
         self.state = PEState(**idle)
 

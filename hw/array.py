@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.accumulator import element_of
-from hw.delay import chain
+from hw.delay import later
 from hw.instance import Named, Ports, Unit
 from shiftforge import timing
 from shiftforge.config import Config, ceil_div
@@ -35,7 +35,7 @@ class Array(wiring.Component):
         pairs `<name>` and `<name>_out` (to the right), each a register apart, and `capture`, zero unless something is handed over.
         One whose `w` is not the weight element itself makes it of that, once per column (`wires`).
     resets : sequence of str, optional
-        The domain that resets the PEs of each row.
+        The domain that resets the PEs of each row, where they need one. All else is reset by what comes in: see `timing.reset`.
 
     Members
     -------
@@ -94,7 +94,7 @@ class Array(wiring.Component):
 
         for c in range(cols):
             first = grid[0][c]
-            m.d.comb += first["w"].eq(self._wires(chain(m, self.w.word_select(c, bits), c, f"w_skew_{c}"), first))
+            m.d.comb += first["w"].eq(self._wires(later(m, self.w.word_select(c, bits), c, f"w_skew_{c}"), first))
 
         for c in range(cols):
             captures = [Value.cast(grid[r][c]["capture"]) for r in range(rows)]
@@ -102,7 +102,7 @@ class Array(wiring.Component):
             ends = [self._merged(m, captures[r : r + part], f"column_{c}_or_{r}") for r in range(0, rows, part)]
             m.d.comb += Value.cast(getattr(self, f"column_{c}")).eq(Cat(ends))  # of a single row the second end is zero
             if self._tally is not None:
-                tally = chain(m, grid[0][c]["tally"], timing.read_out(self.config), f"tally_{c}_later")
+                tally = later(m, grid[0][c]["tally"], timing.read_out(self.config), f"tally_{c}_later")
                 m.d.comb += getattr(self, f"tally_{c}").eq(tally)
         return m
 

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.delay import chain, register, unless
+from hw.delay import register, unless
 from hw.instance import Named, Unit
 from hw.pe import flags_layout
 from hw.tech.add_gated import AddGated
@@ -169,9 +169,10 @@ class BankedPE(wiring.Component):
         config, banks = self.config, self.banks
         low_bits = banks.low_bits
 
-        # ---- inputs: only what writes and what is captured needs a reset
-        m.d.sync += self.slot_out.eq(self.slot)
+        # ---- inputs. Nothing is reset: slots of nothing come in for as long as the machine resets (`timing.reset`).
+        idle = slot_layout(config).const(IDLE).as_value().value
         m.d.comb += [
+            self.slot_out.eq(register(m, self.slot.as_value(), "slot_held", idle)),
             self.x_out.eq(register(m, self.x.as_value(), "x_held")),
             self.w_out.eq(register(m, self.w, "w_held")),
         ]
@@ -180,8 +181,8 @@ class BankedPE(wiring.Component):
         masked: Value = w[code.bits] if code.mask else Const(0, 1)  # adds zero then, and marks nothing
         negative = self.x.negative ^ self.w[code.bits - 1]
         negate_1 = register(m, negative & ~self.w[code.bits] if code.mask else negative, "negate_1")
-        # The carry's own register may lie where the chain begins; synthesis does not merge it with one that is reset.
-        carry, negate = register(m, negate_1, "negate"), chain(m, negate_1, 1, "negate_again")
+        # The carry's own register may lie where the chain begins; synthesis does not merge it with one that starts otherwise.
+        carry, negate = register(m, negate_1, "negate"), register(m, negate_1, "negate_again", 1)
         clear, apart, address = self._bank(m)
 
         # ---- addend: one's complement of the shifted significand; the missing +1 enters the lower half's adder as its carry
@@ -205,10 +206,9 @@ class BankedPE(wiring.Component):
         upper = Cat(raised[-1].replicate(lift), raised[:-1])
 
         # ---- the two halves
-        write_2 = Signal()
-        write_3 = Signal()
-        m.d.sync += [write_2.eq(slot.write), write_3.eq(write_2)]
-        m.d.sync += self.tally.word.eq(~slot.hold)
+        write_2 = register(m, slot.write, "write_2")
+        write_3 = register(m, write_2, "write_3")
+        m.d.comb += self.tally.word.eq(register(m, ~slot.hold, "tally_word"))
         marks = {"clear": clear, "apart": apart, "hold": slot.hold}
         address_2 = register(m, address, "address_2")
         address_3 = register(m, address_2, "address_3")

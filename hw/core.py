@@ -28,7 +28,7 @@ from shiftforge.registers import Error, Status
 
 LANE_SETTINGS = ("exponent_bias", "post", "saturate", "act_kind", "act_shift", "clamp_lo", "clamp_hi")
 """Descriptor fields that a lane reads."""
-_PARTS = ("decoder", "engine", "array", "drain", "writer", "emitter", "activations")
+_PARTS = ("decoder", "engine", "drain", "writer", "emitter", "activations")
 """Submodules, and the domains that reset them."""
 
 
@@ -96,8 +96,9 @@ class Core(wiring.Component):
         writer = Writer(config)
         emitter = Emitter(config, room)
         activations = self.activations
-        for part, unit in zip(_PARTS, (decoder, engine, array, drain, writer, emitter, activations), strict=True):
+        for part, unit in zip(_PARTS, (decoder, engine, drain, writer, emitter, activations), strict=True):
             m.submodules[part] = DomainRenamer(part)(unit)
+        m.submodules.array = array
         m.submodules.weights = weights = WordMemory(config.weight_words, config.weight_word_bits)
         m.submodules.parameters = parameters = WordMemory(config.parameter_words, config.parameter_word_bits)
 

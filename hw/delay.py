@@ -15,10 +15,10 @@ LONGEST_IN_MEMORY = 17
 """A 16-word ring and its output register."""
 
 
-def register(m: Module, value: ValueLike, name: str) -> Signal:
+def register(m: Module, value: ValueLike, name: str, init: int = 0) -> Signal:
     """`value` one cycle later, in a register without reset (the valid bits beside the data are what is reset)."""
     value = Value.cast(value)
-    stage = Signal(value.shape(), name=name, reset_less=True)
+    stage = Signal(value.shape(), name=name, reset_less=True, init=init)
     m.d.sync += stage.eq(value)
     return stage
 
@@ -56,6 +56,14 @@ def chain(m: Module, value: ValueLike, cycles: int, name: str, init: int = 0) ->
     return result
 
 
+def later(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
+    """`value` `cycles` cycles later, through registers without reset."""
+    result = Value.cast(value)
+    for i in range(cycles):
+        result = register(m, result, f"{name}_{i + 1}")
+    return result
+
+
 def delayed(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
     """`value` `cycles` cycles later: registers, or when long `Delay` lines, submodules ``<name>_delay_<n>`` of `m`."""
     result = Value.cast(value)
@@ -63,12 +71,10 @@ def delayed(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
     while cycles >= SHORTEST_IN_MEMORY and len(result) >= NARROWEST_IN_MEMORY:
         # One bank of LUT RAM each: a deeper ring would need multiplexers behind it.
         step = min(cycles, LONGEST_IN_MEMORY)
-        m.submodules[f"{name}_delay_{part}"] = line = Delay(len(result), step)
-        m.d.comb += line.i.eq(result)
-        result, cycles, part = line.o, cycles - step, part + 1
-    for i in range(cycles):
-        result = register(m, result, f"{name}_{i + 1}")
-    return result
+        m.submodules[f"{name}_delay_{part}"] = ring = Delay(len(result), step)
+        m.d.comb += ring.i.eq(result)
+        result, cycles, part = ring.o, cycles - step, part + 1
+    return later(m, result, cycles, name)
 
 
 class Delay(wiring.Component):

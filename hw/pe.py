@@ -133,9 +133,9 @@ class PE(wiring.Component):
         m = Module()
         config = self.config
         code = config.weights
-        # Only what marks data as valid, and the accumulator, need a reset.
+        # Only the accumulator needs a reset: no tokens come in for as long as the machine resets (`timing.reset`).
         m.d.comb += [
-            self.token_out.eq(_later(m, self.token, "token_held")),
+            self.token_out.eq(register(m, self.token.as_value(), "token_held")),
             self.x_out.eq(register(m, self.x, "x_held")),
             self.w_out.eq(register(m, self.w, "w_held")),
         ]
@@ -149,7 +149,7 @@ class PE(wiring.Component):
                 masked = register(m, masked, "masked_2")
             if config.activation.flag_bits:
                 now = register(m, now, "now_2")
-            token = _later(m, self.token_out, "token_2")
+            token = data.View(TOKEN, register(m, self.token_out.as_value(), "token_2"))
         acc = Signal(config.block_bits)
         if isinstance(self.adder, AddSigned):
             total, negative = self._sum_signed(m, self.adder, acc, sign)
@@ -159,14 +159,12 @@ class PE(wiring.Component):
         with m.If(enable):
             m.d.sync += acc.eq(total)
 
-        # What is not read is reset, which costs nothing. This token starts and resets otherwise than that of the next element,
-        # which is equal one cycle sooner: synthesis would make one net across elements of both.
-        added = _later(m, token, "added", start=1)
-        negated = Signal()
-        counted = Signal()
-        read = Signal()
-        m.d.sync += [negated.eq(enable & negative), counted.eq(negated), read.eq(added.valid & ~added.hold)]
-        m.d.comb += self.tally.eq(Cat(counted, read, register(m, added.last, "tally_last")))
+        # What is not read is reset, which costs nothing. This token starts otherwise than that of the next element, which is equal
+        # one cycle sooner: synthesis would make one net across elements of both.
+        added = data.View(TOKEN, register(m, Value.cast(token), "added", (1 << TOKEN.size) - 1))
+        negated = register(m, enable & negative, "negated")
+        tally = Cat(negated, added.valid & ~added.hold, added.last)
+        m.d.comb += self.tally.eq(register(m, tally, "tally_held"))
         m.d.comb += self.capture.reading.eq(unless(m, added.hold, acc, "capture_reading"))
         if config.activation.flag_bits:
             m.d.comb += self.special_out.eq(register(m, self.special.as_value(), "special_held"))
@@ -233,16 +231,6 @@ class PE(wiring.Component):
         negative = self.special.negative ^ sign
         inf = self.special.inf & ~self.w[code.bits] if code.mask else self.special.inf
         return Value.cast(Cat(nan, inf & ~negative, inf & negative))
-
-
-def _later(m: Module, token: data.View, name: str, start: int = 0) -> data.View:
-    """`token` one cycle later. `hold` and `last` start as `start`. `last` says something of what is read alone: it never resets."""
-    later = data.View(TOKEN, Signal(TOKEN.size, name=name))
-    marks = Signal(2, name=f"{name}_marks", init=start << 1)
-    last = Signal(name=f"{name}_last", init=start, reset_less=True)
-    m.d.sync += [marks.eq(Cat(token.valid, token.hold)), last.eq(token.last)]
-    m.d.comb += later.eq(Cat(marks, last))
-    return later
 
 
 def _spread(copies: list[Signal], bits: int) -> Value:

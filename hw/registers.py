@@ -4,13 +4,13 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from shiftforge import timing
 from shiftforge.config import Config
 from shiftforge.formats import FORMATS
 from shiftforge.registers import ADDRESS_BITS, ID_VALUE, REGISTERS, VERSION_VALUE, Address, Control, Error, Status
 
 OKAY, SLVERR = 0b00, 0b10
 """AMBA AXI4 specification, table A3-4."""
-SOFT_RESET_CYCLES = 4
 
 COUNTERS = ("cycles", "busy_cycles", "slots", "stall_drain", "stall_input", "stall_output", "packets")
 
@@ -56,7 +56,9 @@ class Registers(wiring.Component):
     errors, error_sequence, flags, status, <counter> : In
     clear_errors, clear_flags : Out
         Bits to clear, for one cycle.
-    enable, soft_reset : Out(1)
+    enable : Out(1)
+    soft_reset : Out(1)
+        For `timing.reset` cycles, after ``rst`` as well: what waits for the array to run empty.
     """
 
     def __init__(self, config: Config):
@@ -125,7 +127,8 @@ class Registers(wiring.Component):
         with m.If(self.s_axil_bvalid & self.s_axil_bready):
             m.d.sync += self.s_axil_bvalid.eq(0)
 
-        resetting = Signal(range(SOFT_RESET_CYCLES + 1))
+        most = timing.reset(self.config)
+        resetting = Signal(range(most + 1), init=most)
         m.d.comb += self.soft_reset.eq(resetting != 0)
         with m.If(resetting != 0):
             m.d.sync += resetting.eq(resetting - 1)
@@ -138,7 +141,7 @@ class Registers(wiring.Component):
                     with m.If(strobe[0]):
                         m.d.sync += self.enable.eq(written[0])
                         with m.If(written & int(Control.SOFT_RESET)):
-                            m.d.sync += resetting.eq(SOFT_RESET_CYCLES)
+                            m.d.sync += resetting.eq(most)
                 with m.Case(int(Address.ERRORS) >> 2):
                     m.d.sync += self.s_axil_bresp.eq(OKAY)
                     m.d.comb += self.clear_errors.eq(written)

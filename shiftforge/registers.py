@@ -62,7 +62,7 @@ class Control(IntFlag):
     ENABLE = 1 << 0
     """Reset value 1. While 0 no new packet header is accepted; the packet under way finishes."""
     SOFT_RESET = 1 << 1
-    """Write 1 to reset everything but the AXI4-Lite interface; clears itself."""
+    """Write 1 to reset everything but the AXI4-Lite interface; reads 1 until that is over, as after a reset of all."""
 
 
 class Status(IntFlag):
@@ -118,7 +118,7 @@ REGISTERS = (
         "in 20:19, residual in 21, max_pool in 22, masks in 23, lanes in 31:24",
     ),
     Register("MAX_K", Address.MAX_K, "ro", "longest dot product"),
-    Register("CONTROL", Address.CONTROL, "rw", "bit 0 enable (reset value 1), bit 1 soft reset (clears itself)"),
+    Register("CONTROL", Address.CONTROL, "rw", "bit 0 enable (reset value 1), bit 1 soft reset (1 until it is over)"),
     Register(
         "STATUS", Address.STATUS, "ro", "bit 0 a layer is running, bit 1 configured by a packet with the right hash"
     ),

@@ -80,6 +80,12 @@ def pe(config: Config) -> int:
     return BANKED_PE if config.banked else 3 + max(0, config.weights.exponent_bits - 2)
 
 
+def reset(config: Config) -> int:
+    """Cycles of a machine's reset after that of its pin or register: what was in the array leaves it, and the columns' readers, which
+    reset for as long, take none of it. The PEs have no reset of their own, but for aligned accumulators."""
+    return config.cols + pe(config) + read_out(config) + 1
+
+
 def column(config: Config) -> int:
     """From a capture to its sum in the column's drain buffer: a tile's, or with banked accumulators its last bank's."""
     return BANKED_COLUMN if config.banked else COLUMN

@@ -33,7 +33,7 @@ namespace {
 
 constexpr unsigned kBeat = SF_STREAM_BITS / 8;  // bytes
 constexpr uint32_t kAllBytes = (1u << kBeat) - 1u;
-constexpr unsigned kResetCycles = 4;
+constexpr unsigned kResetCycles = 4, kMostResetCycles = 1024;
 
 enum Status : int { kDone = 0, kMore = 1, kTimeout = 2, kUnstable = 3, kDead = 4 };
 
@@ -159,8 +159,11 @@ struct Sim {
             high();
         }
         top->rst = 0;
-        low();  // the core's reset comes and goes a cycle later
-        high();
+        low();
+        for (unsigned i = 0; i < kMostResetCycles && !top->s_axis_tready; ++i) {  // the core's reset lasts longer
+            high();
+            low();
+        }
         resetting = false;
         cycle = 0;
         held = false;

@@ -9,6 +9,7 @@ from cocotb.triggers import FallingEdge
 
 from golden.array import Array, ArrayInput, Trace
 from golden.pe import TALLY_LAST, PEState, UInt8
+from shiftforge import timing
 from shiftforge.config import Config, from_dict
 from sim.clock import start_clock
 from sim.runner import bench_parameters
@@ -112,8 +113,10 @@ async def every_register_of_every_pe(dut) -> None:
 
     names = register_names(config)
     drive(len(given.w) - 1)
-    # Until a weight has come down to it, an element knows no complement of an exponent.
-    await start_clock(dut, reset_cycles=rows + cols + 2)
+    for r in range(rows):
+        getattr(dut, f"token_{r}").value = 0
+    # Until a weight has come down to it, an element knows no complement of an exponent; and a reset lasts until no token is left.
+    await start_clock(dut, reset_cycles=rows + timing.reset(config))
     handles = [
         getattr(getattr(dut, f"pe_{r}_{c}"), name) for name in names for r in range(rows) for c in range(cols)
     ] + [getattr(dut, f"{port}_{c}") for port in ("column", "tally") for c in range(cols)]

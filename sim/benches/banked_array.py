@@ -7,6 +7,7 @@ import numpy as np
 from cocotb.triggers import FallingEdge
 
 from golden.banked_array import BankedArray
+from shiftforge import timing
 from sim.benches.banked_pe import register_names
 from sim.benches.lockstep import bench_setup
 from sim.clock import start_clock
@@ -31,7 +32,7 @@ async def every_register_of_every_pe(dut) -> None:
     names = register_names(config)
     places = [(r, c) for r in range(rows) for c in range(cols)]
     drive(len(given.w) - 1)
-    await start_clock(dut)
+    await start_clock(dut, reset_cycles=timing.reset(config))
     handles = [getattr(getattr(dut, f"pe_{r}_{c}"), name) for name in names for r, c in places]
     handles += [getattr(dut, f"{port}_{c}") for port in ("column", "tally") for c in range(cols)]
     labels = [f"{name} {place}" for name in names for place in places]

@@ -5,9 +5,9 @@ from typing import cast
 
 import cocotb
 import numpy as np
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import ClockCycles, FallingEdge
 
-from golden.banked_edge import TOKEN_ADDRESS_SHIFT, TOKEN_PRODUCT, TOKEN_TURN, banked_edge
+from golden.banked_edge import SLOT_APART, SLOT_IDLE, TOKEN_ADDRESS_SHIFT, TOKEN_PRODUCT, TOKEN_TURN, banked_edge
 from golden.banked_pe import BankedPE, BankedPEState
 from shiftforge.banks import ADDRESS_BITS, Banks
 from shiftforge.config import Config
@@ -50,8 +50,10 @@ async def every_register(dut) -> None:
     w = model.wires(rng.integers(0, 1 << config.weights.element_bits, cycles), slot[:, 0])
     seen: list[list[int]] = []
     expected: list[list[int]] = []
-    dut.x.value, dut.slot.value, dut.w.value = 0, 0, 0
+    dut.x.value, dut.slot.value, dut.w.value = 0, SLOT_IDLE | SLOT_APART, 0
     await start_clock(dut)
+    dut.slot.value = SLOT_IDLE
+    await ClockCycles(dut.clk, 4)
     await FallingEdge(dut.clk)
     handles = [getattr(dut, name) for name in names]
     for t in range(cycles):

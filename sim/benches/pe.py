@@ -8,6 +8,7 @@ from cocotb.triggers import FallingEdge
 
 from golden.pe import PE, TOKEN_HOLD, TOKEN_VALID, PEInput
 from golden.row_edge import row_edge
+from shiftforge import timing
 from shiftforge.config import from_dict
 from sim.benches.array import packed_registers, packed_weights, register_names
 from sim.clock import start_clock
@@ -38,7 +39,7 @@ async def every_register(dut) -> None:
     dut.x.value, dut.token.value, dut.w.value = 0, 0, 0
     if fmt.flag_bits:
         dut.special.value = 0
-    await start_clock(dut)
+    await start_clock(dut, reset_cycles=timing.reset(config))
     await FallingEdge(dut.clk)
     handles = [getattr(dut, name) for name in names]
     for t in range(cycles):

@@ -15,6 +15,7 @@ from cocotbext.axi.axil_channels import (
 )
 from cocotbext.axi.axil_master import AxiLiteReadResp
 
+from shiftforge import timing
 from shiftforge.config import Config
 from shiftforge.formats import FORMATS
 from shiftforge.registers import ADDRESS_BITS, ID_VALUE, REGISTERS, VERSION_VALUE, Address, Control, Error
@@ -25,7 +26,6 @@ OKAY, SLVERR = 0, 2
 INPUTS = {Address.STATUS: 2, Address.ERRORS: len(Error), Address.FLAGS: 3, Address.ERROR_SEQUENCE: 16}
 """Widths of the inputs behind the registers; all others have 32 bits."""
 TIMEOUT_US = 20
-RESET_CYCLES = 4
 
 
 def constants(config: Config) -> dict[Address, int]:
@@ -125,13 +125,16 @@ async def _start(dut, paused: bool):  # noqa: ANN202
         getattr(dut, f"s_axil_{name}").value = 0
     lite = Lite(dut)
     await start_clock(dut)
-    await ClockCycles(dut.clk, 2)
+    watch = Watch(dut)
+    await ClockCycles(dut.clk, timing.reset(config) + 2)
+    assert watch.resets == [timing.reset(config)], f"the core must reset for as long, not {watch.resets} cycles"
+    watch.resets.clear()
     if paused:
         for channel in lite.channels:
             channel.set_pause_generator(iter(lambda: bool(chance(rng, 0.6)), None))
     expected = {**constants(config), Address.CONTROL: int(Control.ENABLE)}
     expected |= {Address[name.upper()]: value for name, value in values.items()}
-    return lite, expected, rng, Watch(dut)
+    return lite, expected, rng, watch
 
 
 async def _check_all(lite: Lite, expected: dict[Address, int]) -> None:
@@ -188,12 +191,13 @@ async def writes(dut) -> None:
 async def soft_reset(dut) -> None:
     """Bit 1 of CONTROL resets for some cycles, once, keeps enable as written, and clears itself."""
     lite, expected, _, watch = await _start(dut, paused=False)
+    config, _ = bench_setup()
     await lite.write(Address.CONTROL, int(Control.SOFT_RESET), 0b1110)
     await ClockCycles(dut.clk, 10)
     assert not watch.resets, "soft_reset must stay 0 while the strobe of its byte is low"
     for number, enable in enumerate((1, 0)):
         assert await lite.write(Address.CONTROL, int(Control.SOFT_RESET) | enable) == OKAY
-        await ClockCycles(dut.clk, 10)
-        wanted = [RESET_CYCLES] * (number + 1)
+        await ClockCycles(dut.clk, timing.reset(config) + 6)
+        wanted = [timing.reset(config)] * (number + 1)
         assert watch.resets == wanted, f"soft_reset must be up for {wanted} cycles, not {watch.resets}"
         await _check_all(lite, {**expected, Address.CONTROL: enable})

@@ -1,7 +1,7 @@
 """Claims about `hw.row_edge` and `hw.pe`, and that no accumulator can wrap."""
 
 from amaranth.back import rtlil
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, ClockDomain, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 
 from hw.column import BlockSum
@@ -90,16 +90,17 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     comes when; the capture is the reading of it, with the flags of just this block. A masked product is none."""
     config = config_for(name, weight_bits, mask=mask)
     m = Module()
+    m.domains.sync = domain = ClockDomain(reset_less=True)  # no token comes while a machine resets
     unit = PE(config)
     m.submodules.unit = unit
     claims = Claims(m)
-    ports: list[Signal] = []
+    ports: list[Signal] = [domain.clk]
     for port in ("x", "token", "w") + (("special",) if config.activation.flag_bits else ()):
         target = Value.cast(getattr(unit, port))
         source = Signal(config.weights.element_bits if port == "w" else len(target), name=f"in_{port}")
         ports.append(source)
         m.d.comb += target.eq(unit.wires(source, {}) if port == "w" else source)
-    x, token, w = ports[:3]
+    x, token, w = ports[1:4]
     product_width = config.product_bits + 1  # x may be -2**(n - 1), which a row edge never gives for a float
     stages = timing.pe(config) - 2  # registers before the accumulator
 
@@ -112,12 +113,8 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     product = late(exact, stages, "product")
     tokens: list[Value] = [token]
     for i in range(stages + 1):
-        # Out of a reset nothing is read; `last` says something of what is read alone.
-        start = i == stages
-        marks = Signal(2, name=f"spec_token_{i}", init=2 * start)
-        last = Signal(name=f"spec_last_{i}", init=start, reset_less=True)
-        m.d.sync += Cat(marks, last).eq(tokens[-1])
-        tokens.append(Cat(marks, last))
+        # As it starts nothing is read.
+        tokens.append(register(m, tokens[-1], f"spec_token_{i}", 7 if i == stages else 0))
     now, added = tokens[stages : stages + 2]
     sign, masked = w[weight_bits - 1], w[weight_bits:].any() if mask else Const(0, 1)
     enable, negative = Signal(name="spec_enable"), late(sign, stages, "sign")
@@ -127,14 +124,11 @@ def pe_script(name: str, weight_bits: int, *, mask: bool = False) -> Script:
     spec_acc = Signal(bits)
     with m.If(enable):
         m.d.sync += spec_acc.eq(spec_acc + product - negative)
-    spec_negated = Signal()
-    m.d.sync += spec_negated.eq(enable & negative)
+    spec_negated = register(m, enable & negative, "spec_negated")
     equal = [("acc", "spec_acc"), ("negated", "spec_negated")]
     idle = register(m, added[1], "spec_idle")
     claims.claim(unit.capture.reading == Mux(idle, 0, late(spec_acc, 1, "reading")))
-    tally = Signal(2, name="spec_tally")
-    m.d.sync += tally.eq(Cat(spec_negated, added[0] & ~added[1]))
-    claims.claim(Value.cast(unit.tally) == Cat(tally, late(added[2], 1, "tally")))
+    claims.claim(Value.cast(unit.tally) == late(Cat(spec_negated, added[0] & ~added[1], added[2]), 1, "tally"))
     claims.claim(Value.cast(unit.token_out) == tokens[1])
     for port in ("x", "w") + (("special",) if config.activation.flag_bits else ()):
         before = late(Value.cast(getattr(unit, port)).as_unsigned(), 1, port)
@@ -287,8 +281,8 @@ _PE_MUTANTS = (
     Mutant(_PE, "self.w[code.exponent_bits], self.w[: code.exponent_bits]", "self.w[0], self.w[: code.exponent_bits]"),
     Mutant(_PE, 'self.w_out.eq(register(m, self.w, "w_held"))', "self.w_out.eq(self.w)"),
     Mutant(_PE, 'unless(m, added.hold, acc, "capture_reading")', 'unless(m, token.hold, acc, "capture_reading")'),
-    Mutant(_PE, "negated.eq(enable & negative)", "negated.eq(token.valid)"),
-    Mutant(_PE, "read.eq(added.valid & ~added.hold)", "read.eq(~added.hold)"),
+    Mutant(_PE, "register(m, enable & negative,", "register(m, token.valid,"),
+    Mutant(_PE, "Cat(negated, added.valid & ~added.hold,", "Cat(negated, ~added.hold,"),
 )
 _PE_SELECT = (
     Mutant(_PE, "c=_extended(addend, bits)", "c=_extended(Cat(addend, 0), bits)"),
@@ -313,7 +307,7 @@ _PE_FLAGS = (
 )
 _PE_MASK = (
     Mutant(_PE, "token.valid & ~masked", "token.valid"),
-    Mutant(_PE, "negated.eq(enable & negative)", "negated.eq(token.valid & negative)"),
+    Mutant(_PE, "register(m, enable & negative,", "register(m, token.valid & negative,"),
 )
 _PE_MASK_FLAGS = Mutant(_PE, "self.special.nan & ~self.w[code.bits]", "self.special.nan")
 _CONFIG = "shiftforge/config.py"

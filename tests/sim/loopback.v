@@ -52,7 +52,7 @@ module shiftforge_top #(
     reg [W:0] out;
 
     wire wire_mode = mode[5];
-    wire room = level < 4 && t[1:0] != 3;
+    wire room = level < 4 && t[1:0] != 3 && !late;
     wire take = s_axis_tvalid && room && !mode[0] && !wire_mode;
     wire sent = m_axis_tvalid && m_axis_tready && !wire_mode;
     wire move = (!full || sent) && level != 0 && t[3:0] >= 3;
