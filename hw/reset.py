@@ -1,4 +1,4 @@
-"""Reset by registers: the core's parts have a reset net each, so that none reaches over the whole device. It lasts `timing.reset` cycles."""
+"""Reset by registers: the core's parts have a reset net each, so that none reaches over the whole device."""
 
 from collections.abc import Iterable
 
