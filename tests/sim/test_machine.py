@@ -162,8 +162,8 @@ def test_transfers_one_packet_at_a_time(folder, rtl_cache):
 
 @pytest.mark.parametrize("name", ["2x3 banked", "4x4 banked", "8x8 banked", "2x3", "8x8"])
 def test_a_reset_in_a_layer_leaves_nothing_in_the_array(name, folder, rtl_cache):
-    """Whenever a reset comes, by pin or by register, the next product is right: the banks are cleared before it, and no column takes
-    what the elements still hand over, which they always do in a layer of the shortest tiles."""
+    """Whenever a reset comes, by pin or by register, the next product is right: the banks are cleared before it, and columns take
+    nothing that elements still hand over, which they always do in a layer of the shortest tiles."""
     config = machine(name)
     rng = np.random.default_rng(7)
     programs = Programs(config, rng)
