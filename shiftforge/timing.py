@@ -81,7 +81,7 @@ def pe(config: Config) -> int:
 
 
 def reset(config: Config) -> int:
-    """Cycles of a machine's reset after its pin's, or as a soft reset. The PEs have none of their own, but for aligned accumulators:
+    """Cycles of a machine's reset after its pin's, or as a soft one. The PEs have none of their own, but for aligned accumulators:
     what is in the array leaves it meanwhile, and the columns' readers, which reset for as long, take none of it."""
     return config.cols + pe(config) + read_out(config) + 1
 
