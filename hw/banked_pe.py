@@ -301,7 +301,7 @@ class BankedPE(wiring.Component):
     def _bank(self, m: Module) -> tuple[Value, Value, Value]:
         """`clear`, `apart` and `address` of the slot in `slot_out`, what the weight adds to the bank among them."""
         banks, slot, out = self.banks, self.slot, self.slot_out
-        # A register beside the memory, not the one that passes the address on: that may lie on the way to the next PE.
+        # Where nothing is added the register is equal to the one that passes the address on, and synthesis makes one of both.
         if not banks.w_bank_bits:
             return out.clear, out.apart, register(m, slot.address, "address")
         up, before = self.w[banks.w_shift_bits], self.w_out[banks.w_shift_bits]
