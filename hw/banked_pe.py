@@ -301,9 +301,10 @@ class BankedPE(wiring.Component):
     def _bank(self, m: Module) -> tuple[Value, Value, Value]:
         """`clear`, `apart` and `address` of the slot in `slot_out`, what the weight adds to the bank among them."""
         banks, slot, out = self.banks, self.slot, self.slot_out
-        # Where nothing is added the register is equal to the one that passes the address on, and synthesis makes one of both.
+        # A register beside the memory, not the one that passes the address on: that may lie on the way to the next PE. It starts
+        # otherwise, or synthesis would make one of both.
         if not banks.w_bank_bits:
-            return out.clear, out.apart, register(m, slot.address, "address")
+            return out.clear, out.apart, register(m, slot.address, "address", (1 << ADDRESS_BITS) - 1)
         up, before = self.w[banks.w_shift_bits], self.w_out[banks.w_shift_bits]
         near = slot.near
         forward = Signal()
