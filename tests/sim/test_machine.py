@@ -160,13 +160,13 @@ def test_transfers_one_packet_at_a_time(folder, rtl_cache):
             check_equal(golden.transfer([data], int(answered)), device.transfer([data], int(answered)))
 
 
-@pytest.mark.parametrize("name", ["2x3 banked", "4x4 banked", "8x8 banked", "2x3", "8x8"])
+@pytest.mark.parametrize("name", ["2x3 banked", "4x4 banked", "2x3", "4x4"])
 def test_a_reset_in_a_layer_leaves_nothing_in_the_array(name, folder, rtl_cache):
     """Whenever a reset comes, by pin or by register, the next product is right: the banks are cleared before it, and columns take
     nothing that elements still hand over, which they always do in a layer of the shortest tiles."""
     config = machine(name)
     rng = np.random.default_rng(7)
-    programs = Programs(config, rng)
+    programs, depth = Programs(config, rng), min(config.max_k, 40)
     endless = {"pixels": 200, "n_tiles": 3, "k_words": config.max_k_words, "to_stream": 0, "result_bytes": 0}
     endless |= dict.fromkeys(("input_width", "output_width", "output_height", "tap_words"), 0)
     with RtlTransport(verilog(config, folder), stream_bits=config.stream_bits, cache=rtl_cache) as device:
@@ -181,8 +181,8 @@ def test_a_reset_in_a_layer_leaves_nothing_in_the_array(name, folder, rtl_cache)
                     pass
             else:
                 device.reset()
-            x = random_codes(config.activation, (5, 40), rng, specials=False)
-            w = rng.integers(0, 16, (40, 4)).astype(np.uint8)
+            x = random_codes(config.activation, (5, depth), rng, specials=False)
+            w = rng.integers(0, 1 << config.weights.bits, (depth, 4)).astype(np.uint8)
             expected = Accelerator(EmulatorTransport(config), config).gemm(x, w)
             assert np.array_equal(Accelerator(device, config).gemm(x, w), expected)
 
