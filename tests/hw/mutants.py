@@ -305,7 +305,7 @@ FAULTS = (
     Fault("drain.py", "drain", "with m.If(self.tile & ~self.tile_drained):", "with m.If(self.tile):"),
     Fault("drain.py", "drain", "tile_parameters + config.groups", "tile_parameters + 1"),
     Fault("drain.py", "drain", "self.parameter_address.eq(tile_parameters + walk.group)", "self.parameter_address.eq(tile_parameters)"),
-    Fault("drain.py", "drain", "m.d.sync += group.eq(walk.group)", "m.d.comb += group.eq(walk.group)"),
+    Fault("drain.py", "drain", "timing.DRAIN_READ - 1, \"group\"", "timing.DRAIN_READ - 2, \"group\""),
     # writer: banks, words, valid lanes, the last step
     Fault("walk.py", "writer", "wraps = bank + lanes >= rows", "wraps = bank + lanes > rows", EIGHT_ROWS),
     Fault("walk.py", "writer", "wraps = tile_bank + cols % rows >= rows", "wraps = tile_bank + cols % rows > rows", EIGHT_ROWS),

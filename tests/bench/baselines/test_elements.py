@@ -123,7 +123,7 @@ def test_column_subtracts_and_keeps_two_tiles():
             for row in range(3):
                 ctx.set(column.set, tile % 2)
                 ctx.set(column.row, row)
-                await ctx.tick()
+                await ctx.tick().repeat(2)
                 found.append(ctx.get(column.read))
 
     run(column, bench)
