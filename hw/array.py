@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from amaranth.hdl import Cat, Module, Shape, ShapeLike, Signal, Value
+from amaranth.hdl import Cat, Module, Shape, ShapeLike, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.accumulator import element_of
-from hw.delay import later
+from hw.delay import later, register
 from hw.instance import Named, Ports, Unit
 from shiftforge import timing
 from shiftforge.config import Config, ceil_div
@@ -64,7 +64,6 @@ class Array(wiring.Component):
         wires = getattr(self.pe, "wires", None)
         self._wires: Callable[[Value, Named], Value] = wires or (lambda element, ports: element)
         self._code_bits = config.weights.element_bits if wires else Shape.cast(ports["w"].shape).width
-        self._capture_bits = Shape.cast(ports["capture"].shape).width
         members: dict[str, wiring.Member] = {"w": In(config.cols * self._code_bits)}
         for r in range(config.rows):
             members |= {f"{name}_{r}": In(ports[name].shape) for name in self.moving}
@@ -111,11 +110,9 @@ class Array(wiring.Component):
         for depth in range(timing.read_out(self.config)):
             merged: list[Value] = []
             for i in range(0, len(level), 4):
-                node = Signal(self._capture_bits, name=f"{name}_{depth}_{i}", reset_less=True)
                 total = level[i]
                 for other in level[i + 1 : i + 4]:
                     total = total | other
-                m.d.sync += node.eq(total)
-                merged.append(node)
+                merged.append(register(m, total, f"{name}_{depth}_{i}"))
             level = merged
         return level[0]

@@ -16,7 +16,7 @@ LONGEST_IN_MEMORY = 17
 
 
 def register(m: Module, value: ValueLike, name: str, init: int = 0) -> Signal:
-    """`value` one cycle later, in a register without reset (the valid bits beside the data are what is reset)."""
+    """`value` one cycle later, in a register that starts as `init` and has no reset (the valid bits beside the data have)."""
     value = Value.cast(value)
     stage = Signal(value.shape(), name=name, reset_less=True, init=init)
     m.d.sync += stage.eq(value)

@@ -151,8 +151,8 @@ def test_all_cells_keep_their_places(arranged):
     elements, edges = Elements.of(netlist), Elements.edges(netlist)
     assert elements.cells | edges.cells == set(fixed), "all of them and nothing else"
     assert any(name.startswith(GUEST) for names in elements.names.values() for name in names), "the read-out's too"
-    bits = {name for name, cell in netlist.cells.items() if cell.kind == "TRELLIS_FF" and "column_" in name}
-    assert bits <= set(fixed), "every bit of it"
+    read_out = {name for name, cell in netlist.cells.items() if cell.kind == "TRELLIS_FF" and "column_" in name}
+    assert read_out <= set(fixed), "every bit of it"
     fed = {full for full in fixed if "row_" in full}
     assert bool(fed) == (folder.name.startswith("row"))
     rows = 6 if folder.name.startswith("read") else 2
