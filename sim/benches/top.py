@@ -16,6 +16,7 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFram
 from cocotbext.axi.axil_master import AxiLiteReadResp, AxiLiteWriteResp
 
 from golden.emulator import Emulator, EmulatorTransport
+from shiftforge import timing
 from shiftforge.activation import Activation
 from shiftforge.config import Config, from_dict
 from shiftforge.formats import FORMATS
@@ -30,7 +31,7 @@ from sw_driver.compiler.pipeline import assemble
 from sw_driver.layout import storage_dtype
 
 OKAY, SLVERR = 0, 2
-TIMEOUT_US = 2000
+TIMEOUT_US = 300
 STATIC_STATUS = ("hash", "errors", "flags", "status")
 """What a status reply says of the script that it ends: the other words count, or tell of an error only while one is set."""
 
@@ -248,6 +249,14 @@ async def register_file(dut) -> None:
     assert await bench.register(Address.FLAGS) == 0, f"FLAGS {flags:#x} must be cleared by ones"
 
 
+async def _beats(clk, valid, ready, count: int) -> None:
+    """Waits for that many beats of a stream."""
+    seen = 0
+    while seen < count:
+        await RisingEdge(clk)
+        seen += int(valid.value) & int(ready.value)
+
+
 @cocotb.test()
 async def soft_reset_in_a_packet(dut) -> None:
     """A soft reset while a packet comes in: nothing stays configured, the packet's rest is refused, the next run is right."""
@@ -259,12 +268,10 @@ async def soft_reset_in_a_packet(dut) -> None:
         words = min(port.page, 64)
         payload = bytes(words * port.stride_bits // 8)
         await bench.send(packet(Header(port.opcode, 9, 0, len(payload)), payload, config.stream_bits))
-        taken, half = 0, (HEADER_BYTES + len(payload)) // (config.stream_bits // 8) // 2
-        while taken < half:
-            await RisingEdge(dut.clk)
-            taken += int(dut.s_axis_tvalid.value) & int(dut.s_axis_tready.value)
+        half = (HEADER_BYTES + len(payload)) // (config.stream_bits // 8) // 2
+        await with_timeout(_beats(dut.clk, dut.s_axis_tvalid, dut.s_axis_tready, half), TIMEOUT_US, "us")
         assert await bench.write(Address.CONTROL, int(Control.ENABLE | Control.SOFT_RESET)) == OKAY
-        await ClockCycles(dut.clk, 8)
+        await ClockCycles(dut.clk, timing.reset(config) + 8)
         assert await bench.register(Address.STATUS) == 0, "a soft reset must leave nothing running or configured"
         assert await bench.register(Address.CONTROL) == int(Control.ENABLE), "the soft reset bit must clear itself"
         await with_timeout(bench.source.wait(), TIMEOUT_US, "us")
@@ -278,10 +285,7 @@ async def reset_in_an_answer(dut) -> None:
     for data in tape.sent:
         await bench.send(data)
     for stop_after in (3, 12):
-        seen = 0
-        while seen < stop_after:
-            await RisingEdge(dut.clk)
-            seen += int(dut.m_axis_tvalid.value) & int(dut.m_axis_tready.value)
+        await with_timeout(_beats(dut.clk, dut.m_axis_tvalid, dut.m_axis_tready, stop_after), TIMEOUT_US, "us")
         dut.rst.value = 1
         await ClockCycles(dut.clk, 2)
         bench.source.clear()
@@ -299,7 +303,7 @@ async def reset_in_an_answer(dut) -> None:
 
 @cocotb.test()
 async def reset_of_one_cycle(dut) -> None:
-    """The core's reset comes one cycle late; both streams rest in that cycle, though it was ready and had something to send."""
+    """The core's reset comes one cycle late and lasts; both streams rest, though it was ready and had something to send."""
     bench = await _start(dut)
     config = bench.config
 
@@ -308,19 +312,22 @@ async def reset_of_one_cycle(dut) -> None:
         dut.rst.value = 1
         await RisingEdge(dut.clk)
         dut.rst.value = 0
-        await FallingEdge(dut.clk)
-        streams = int(dut.s_axis_tready.value), int(dut.m_axis_tvalid.value)
-        assert streams == (0, 0), f"s_axis_tready and m_axis_tvalid must be low in the cycle after rst, not {streams}"
+        for cycle in range(timing.reset(config)):
+            await FallingEdge(dut.clk)
+            streams = int(dut.s_axis_tready.value), int(dut.m_axis_tvalid.value)
+            assert streams == (0, 0), (
+                f"s_axis_tready and m_axis_tvalid must be low {cycle} cycles after rst, not {streams}"
+            )
 
-    await ClockCycles(dut.clk, 10)
+    await ClockCycles(dut.clk, timing.reset(config) + 2)
     await FallingEdge(dut.clk)
     assert int(dut.s_axis_tready.value), "an idle machine must take a packet"
     await reset()
     bench.sink.clear_pause_generator()
     bench.sink.pause = True
     await bench.send(packet(Header(Opcode.STATUS, 7), b"", config.stream_bits))
-    while not int(dut.m_axis_tvalid.value):
-        await RisingEdge(dut.clk)
+    if not int(dut.m_axis_tvalid.value):
+        await with_timeout(RisingEdge(dut.m_axis_tvalid), TIMEOUT_US, "us")
     await ClockCycles(dut.clk, 10)
     await reset()
     bench.source.clear()

@@ -54,7 +54,7 @@ def test_every_chain_on_every_machine(name, machine):
     compare(name, machine, 2)
 
 
-WHOLE = {"max_k": 700, "activation_pages": 4, "residual": True, "max_pool": True, "mask": True}
+WHOLE = {"max_k": 900, "activation_pages": 4, "residual": True, "max_pool": True, "mask": True}
 WHOLE_MACHINES = {
     "4x4 fp16": config_of(4, 4, **WHOLE),
     "3x5 int8": config_of(3, 5, "int8", "fp32", **WHOLE),
