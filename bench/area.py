@@ -17,13 +17,13 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.measure import AIM_MHZ, DEVICE, Cost, Flow, Measure, require_whole
+from bench.measure import AIM_MHZ, Cost, Measure, require_whole
 from bench.plot import plot
 from bench.rows import Part, Row, all_rows
 from shiftforge.errors import InputError, ShiftForgeError
 from shiftforge.files import write_atomically
 from shiftforge.progress import Progress
-from sim.synth import PLACERS
+from sim.route import DEFAULT_DEVICE, PLACERS, Flow
 
 TARGETS = ("ecp5", "xilinx7", "gates")
 DEFAULT_CACHE = "out/bench-cache"
@@ -90,7 +90,7 @@ def measure_row(
         lut = costs["array"].lut4 / macs
         shared = sum(costs[n].lut4 * parts[n].count for n in ("column", "lane") if n in costs)
         result["ecp5"] = {
-            "device": DEVICE,
+            "device": DEFAULT_DEVICE,
             "parts": {name: {**asdict(cost), "count": parts[name].count} for name, cost in costs.items()},
             "lut4_per_mac": lut,
             "resolve_lut4_per_mac": shared / macs,
@@ -222,7 +222,7 @@ def _run(options: argparse.Namespace) -> int:
                 ),
             )
             advance(_effort(row, placements))
-    report = {"device": f"LFE5U-{DEVICE}, speed 6", "aim_mhz": AIM_MHZ, "seeds": options.seeds, "rows": results}
+    report = {"device": f"LFE5U-{DEFAULT_DEVICE}, speed 6", "aim_mhz": AIM_MHZ, "seeds": options.seeds, "rows": results}
     if options.out is not None:
         write_atomically(options.out, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     if options.plot is not None:

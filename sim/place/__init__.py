@@ -2,5 +2,5 @@
 
 `netlist` reads and writes what yosys and nextpnr exchange, `fabric` knows the tiles of a device, `graph` holds the cells of one
 element, `anneal` places them, `elements` finds the elements of an array and writes them into its netlist, each in its place,
-`read_out` finds the bits of the columns' read-out that they host. Pure Python; `sim.synth` calls the tools.
+`read_out` finds the bits of the columns' read-out that they host. Pure Python; `sim.route` calls the tools.
 """

@@ -12,7 +12,8 @@ from hw.tech.add_signed import AddSigned
 from hw.verilog import write_unit
 from shiftforge.errors import InputError, ToolError
 from shiftforge.progress import Progress
-from sim.synth import SynthResult, fmax_of, route, synthesize
+from sim.route import Flow, fmax_of, route
+from sim.synth import SynthResult, synthesize
 
 # 8 + 8 flip-flops before the multiplier and 16 behind it; one block memory of 1024 x 8 with its own output register is a
 # DP16KD; a 16 x 4 memory with a register behind its asynchronous read is one TRELLIS_DPR16X4; 24 flip-flops and 12 carry
@@ -75,7 +76,7 @@ def test_known_design_is_counted_and_routed(design, work, capsys):
 
 def test_the_other_router(design, work):
     synthesize([design], "known", place=False, work_dir=work)
-    mhz = fmax_of(route(work, device="85k", pins=False, seed=1, frequency_mhz=100.0, router="router2"))
+    mhz = fmax_of(route(work, flow=Flow(router="router2"), pins=False, seed=1, frequency_mhz=100.0))
     assert mhz is not None
     assert 50 < mhz < 400
     assert "Running router2" in (work / "nextpnr.1.full.log").read_text()
@@ -91,7 +92,7 @@ def test_without_multipliers_and_without_placing(design, work):
 
 def test_combinational_design_has_no_frequency(tmp_path, work):
     (tmp_path / "x.v").write_text(XOR.format(15))
-    result = synthesize([tmp_path / "x.v"], "x", device="25k", work_dir=work)
+    result = synthesize([tmp_path / "x.v"], "x", flow=Flow("25k"), work_dir=work)
     assert result.lut == 5  # 16 inputs: four LUT4 and one above them
     assert result.routed is not None
     assert result.fmax_mhz is None
@@ -102,7 +103,7 @@ def test_more_ports_than_pins_is_placed_out_of_context(tmp_path, work):
         "module w(input clk, input [199:0] a, output reg y); reg [199:0] r;"
         " always @(posedge clk) begin r <= a; y <= ^r; end endmodule\n"
     )
-    result = synthesize([tmp_path / "w.v"], "w", device="25k", work_dir=work)
+    result = synthesize([tmp_path / "w.v"], "w", flow=Flow("25k"), work_dir=work)
     assert result.routed is not None
     assert not result.routed.pins
     assert dict(result.routed.used)["TRELLIS_FF"] == 201
@@ -139,15 +140,12 @@ def test_a_design_that_does_not_fit_is_one_sentence(tmp_path, work):
         " endmodule\n"
     )
     with pytest.raises(ToolError, match="^nextpnr-ecp5 failed: .*MULT18X18D"):
-        synthesize([tmp_path / "m.v"], "m", device="25k", work_dir=work)
+        synthesize([tmp_path / "m.v"], "m", flow=Flow("25k"), work_dir=work)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"device": "12k"}, "device must be one of 25k, 45k, 85k, not '12k'"),
-        ({"placer": "sa"}, "placer must be one of heap, static, elements, not 'sa'"),
-        ({"router": "router3"}, "router must be one of router1, router2, not 'router3'"),
         ({"seeds": ()}, r"seeds must be one or more integers from 0 up, not \(\)"),
         ({"seeds": (1, -1)}, r"seeds must be one or more integers from 0 up, not \(1, -1\)"),
         ({"frequency_mhz": 0.0}, "frequency_mhz must be positive, not 0.0"),
@@ -159,6 +157,19 @@ def test_wrong_arguments(design, work, arguments, message):
     given = {"verilog": [design], "top": "known", "work_dir": work} | arguments
     with pytest.raises(InputError, match=f"^{message}$"):
         synthesize(given.pop("verilog"), given.pop("top"), **given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "12k"}, "device must be one of 25k, 45k, 85k, not '12k'"),
+        ({"placer": "sa"}, "placer must be one of heap, static, elements, not 'sa'"),
+        ({"router": "router3"}, "router must be one of router1, router2, not 'router3'"),
+    ],
+)
+def test_unknown_flows(arguments, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        Flow(**arguments)
 
 
 def test_a_missing_source(tmp_path, work):

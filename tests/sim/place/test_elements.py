@@ -25,7 +25,8 @@ from sim.place.elements import BARRED, Elements, registers_apart
 from sim.place.fabric import SLOTS
 from sim.place.netlist import Bit, Cell, Netlist
 from sim.place.read_out import GUEST
-from sim.synth import NETLIST, fmax_of, route, synthesize
+from sim.route import NETLIST, Flow, fmax_of, route
+from sim.synth import synthesize
 
 
 class Fed(wiring.Component):
@@ -99,7 +100,7 @@ def arranged(request, tmp_path_factory):
         if request.param == "apart":
             patch.setattr("sim.place.elements.place", too_small_with_registers_in_memories)
             patch.setattr("sim.place.fabric.ASIDE", 0)
-        report = route(folder, device="25k", pins=False, seed=1, frequency_mhz=300, placer="elements")
+        report = route(folder, flow=Flow("25k", "elements"), pins=False, seed=1, frequency_mhz=300)
     return folder, report
 
 
@@ -273,7 +274,7 @@ def test_a_design_without_elements_is_refused(tmp_path):
     with pytest.raises(
         InputError, match=r"^the placer 'elements' needs cells below pe_<row>_<column>, and the design has none$"
     ):
-        synthesize([tmp_path / "w.v"], "w", placer="elements", device="25k", work_dir=tmp_path)
+        synthesize([tmp_path / "w.v"], "w", flow=Flow("25k", "elements"), work_dir=tmp_path)
 
 
 def test_an_array_that_does_not_fit_is_refused(arranged):
@@ -289,4 +290,4 @@ def test_an_array_that_does_not_fit_is_refused(arranged):
     with pytest.raises(
         ToolError, match=r"^an array of 200x200 elements of \d+ tiles each must fit the 25k, and does not$"
     ):
-        route(folder / "huge", device="25k", pins=False, seed=1, frequency_mhz=300, placer="elements")
+        route(folder / "huge", flow=Flow("25k", "elements"), pins=False, seed=1, frequency_mhz=300)
