@@ -9,6 +9,13 @@ import pytest
 from examples import demo
 
 DEMO = Path(demo.__file__).with_name("demo.toml")
+README = DEMO.parents[1] / "README.md"
+
+
+def rows_of(text: str) -> list[tuple[str, str]]:
+    """Of a printed table, but for what synthesis found, the time, and accuracies, which depend on the machine's arithmetic."""
+    rows = re.findall(r"^│ (.+?) +│ (.+?) +│$", text, re.MULTILINE)
+    return [row for row in rows if not row[0].startswith(("ECP5", "time", "accuracy"))]
 
 
 @pytest.mark.slow
@@ -22,6 +29,7 @@ def test_everything_is_equal(tmp_path, monkeypatch, capsys):
     accuracy = {name: float(share) for name, share in re.findall(r"accuracy, (.+?) +│ ([\d.]+) %", out)}
     assert accuracy["golden model"] == accuracy["RTL"] >= 96.0
     assert accuracy["float32 twin (torch)"] - accuracy["golden model"] <= 2.0
+    assert rows_of(README.read_text(encoding="utf-8")) == rows_of(out), "the README shows what the demo prints"
 
 
 @pytest.mark.slow

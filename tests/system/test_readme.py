@@ -1,5 +1,6 @@
 """What the README shows is what happens: its commands run, in its order, and its links lead somewhere."""
 
+import json
 import os
 import re
 import shlex
@@ -38,9 +39,8 @@ def test_links_lead_to_files() -> None:
 def test_the_commands_run_in_order(tmp_path: Path) -> None:
     """In a copy of the examples, so that `out/` does not land in the checkout."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for command in shell_commands(README):
-        if command in MAKE:
-            continue
+
+    def run(command: str) -> str:
         tool, *words = shlex.split(command)
         start = {
             "mkdir": ["mkdir"],
@@ -56,6 +56,16 @@ def test_the_commands_run_in_order(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def cycles(config: str, program: str) -> int:
+        """Of the batch of 360; they do not depend on what was trained."""
+        found = run(f".venv/bin/shiftforge estimate examples/{config} out/{program} --batch 360 --json")
+        return json.loads(found)["program"]["cycles"]
+
+    for command in shell_commands(README):
+        if command not in MAKE:
+            run(command)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names >= {
         "digits.pt2",
@@ -67,3 +77,7 @@ def test_the_commands_run_in_order(tmp_path: Path) -> None:
         "Y.npy",
         "digits.html",
     }
+    demo = cycles("demo.toml", "digits.sfp")
+    assert f"│ {demo:,} and {demo:,}, every beat equal" in README
+    assert f"│ {demo / 360:.1f} " in README
+    assert f" {cycles('cnn.toml', 'cnn.sfp') / 360:,.0f} cycles in a batch of 360 (" in README
