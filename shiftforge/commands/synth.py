@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     from sim.synth import synthesize
 
     config = load(args.config)
+    flow = Flow(args.device or DEFAULT_DEVICE, args.placer or DEFAULT_PLACER, args.router or DEFAULT_ROUTER)
     progress = Progress()
     with ExitStack() as stack:
         # Entered first: a folder that cannot be written is refused before minutes of work, not after.
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
                 seeds=range(1, (args.seeds or 1) + 1),
                 place=not args.no_place,
                 frequency_mhz=100.0 if args.freq is None else args.freq,
-                flow=Flow(args.device or DEFAULT_DEVICE, args.placer or DEFAULT_PLACER, args.router or DEFAULT_ROUTER),
+                flow=flow,
                 shared_resets=args.resets or 0,
                 work_dir=work,
                 progress=progress,

@@ -128,6 +128,7 @@ def test_gates_are_counted(config, design, capsys):
         (("ecp5", "--liberty", "x.lib"), "--liberty must be given with the target asic, not with 'ecp5'"),
         (("ecp5", "--seeds", "0"), "--seeds must be at least 1, not 0"),
         (("ecp5", "--resets", "-1"), "--resets must be 0 or more, not -1"),
+        (("ecp5", "--device", "12k"), "device must be one of 25k, 45k, 85k, not '12k'"),
         (("gowin",), "target must be one of ecp5, xilinx7, asic in this version, not 'gowin'"),
         (
             ("asic", "--liberty", "x.lib"),
