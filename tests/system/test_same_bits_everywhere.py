@@ -224,6 +224,7 @@ def test_gateware_gives_the_same_bits(activation: str, output: str, weight_bits:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # compiling a simulation of 16x16 can take five minutes where the machine is shared
 @pytest.mark.parametrize(
     ("shape", "case"),
     [(shape, case) for shape in SHAPES for case in (CASES if shape in FAST_SHAPES else CASES[:3])],
