@@ -433,7 +433,10 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--seed must be 0 or more, not {options.seed}")
     if options.resets < 0:
         raise InputError(f"--resets must be 0 or more, not {options.resets}")
-    flow = Flow(options.device, options.placer, options.router)
+    try:
+        flow = Flow(options.device, options.placer, options.router)
+    except InputError as error:  # names the field, which the option is called after
+        raise InputError(f"--{error}") from None
     if not options.timeout > 0:
         raise InputError(f"--timeout must be positive, not {options.timeout:g}")
     size = None if options.size is None else size_of(options.size)

@@ -82,6 +82,7 @@ def route(
     Parameters
     ----------
     flow : Flow
+        The device, placer and router.
     pins : bool
         Whether every port bit gets a pin with its buffer, and the clock a global net; else the design is placed out of context.
     seed : int

@@ -7,10 +7,10 @@ import pytest
 
 from bench import largest, measure
 from bench.largest import SAMPLES, TREE, Bench, Prediction, Use, candidates, search
-from bench.measure import Cost, Flow, Measure
+from bench.measure import Cost, Measure
 from shiftforge.errors import CheckFailed, InputError, ToolError
 from shiftforge.progress import SILENT
-from sim.route import flip_flop_places
+from sim.route import Flow, flip_flop_places
 
 FITS = {
     # Weight code and capture bits; nextpnr's count of `SAMPLES` and the flip-flops' places; the same of other sizes.
@@ -234,8 +234,8 @@ def test_the_whole_search_and_its_report(tmp_path, capsys, monkeypatch):
         (["--limit", "nan"], "--limit must be over 0 and at most 100, not nan"),
         (["--seed", "-1"], "--seed must be 0 or more, not -1"),
         (["--resets", "-1"], "--resets must be 0 or more, not -1"),
-        (["--router", "router3"], "router must be one of router1, router2, not 'router3'"),
-        (["--device", "12k"], "device must be one of 25k, 45k, 85k, not '12k'"),
+        (["--router", "router3"], "--router must be one of router1, router2, not 'router3'"),
+        (["--device", "12k"], "--device must be one of 25k, 45k, 85k, not '12k'"),
         (["--timeout", "0"], "--timeout must be positive, not 0"),
         (["--only", "nothing"], f"--only must match one of {', '.join(largest.MAKE)}, not 'nothing'"),
         (

@@ -1,7 +1,5 @@
 """Counts of a design whose cells are known by construction, and every refusal."""
 
-from pathlib import Path
-
 import pytest
 from amaranth.back import verilog
 from amaranth.hdl import Cat, Module, Signal, Value
@@ -12,42 +10,10 @@ from hw.tech.add_signed import AddSigned
 from hw.verilog import write_unit
 from shiftforge.errors import InputError, ToolError
 from shiftforge.progress import Progress
-from sim.route import Flow, fmax_of, route
+from sim.route import Flow
 from sim.synth import SynthResult, synthesize
 
-# 8 + 8 flip-flops before the multiplier and 16 behind it; one block memory of 1024 x 8 with its own output register is a
-# DP16KD; a 16 x 4 memory with a register behind its asynchronous read is one TRELLIS_DPR16X4; 24 flip-flops and 12 carry
-# cells (two bits each) are the accumulator. q and d take flip-flops only where the memory has none of its own.
-DESIGN = """
-module {top}(input clk, input rst, input [7:0] a, input [7:0] b, input [9:0] addr, input we,
-             output reg [15:0] p, output reg [7:0] q, output reg [23:0] s, output reg [3:0] d);
-  reg [7:0] ra, rb;
-  reg [7:0] big [0:1023];
-  reg [3:0] small [0:15];
-  always @(posedge clk) begin
-    ra <= a; rb <= b; p <= ra * rb;
-    if (we) big[addr] <= a;
-    q <= big[addr];
-    if (we) small[addr[3:0]] <= b[3:0];
-    d <= small[addr[7:4]];
-    if (rst) s <= 0; else s <= s + p;
-  end
-endmodule
-"""
 XOR = "module x(input [{0}:0] a, output y); assign y = ^a; endmodule\n"
-
-
-@pytest.fixture
-def design(tmp_path) -> Path:
-    path = tmp_path / "design.v"
-    path.write_text(DESIGN.format(top="known"))
-    return path
-
-
-@pytest.fixture
-def work(tmp_path) -> Path:
-    (tmp_path / "work").mkdir()
-    return tmp_path / "work"
 
 
 def test_known_design_is_counted_and_routed(design, work, capsys):
@@ -72,14 +38,6 @@ def test_known_design_is_counted_and_routed(design, work, capsys):
     assert "nextpnr: known on ECP5-85k, seed 2: " in err
     data = result.to_json()
     assert (data["lut"], data["target"], data["fmax_mhz"]) == (result.lut, "ecp5", result.fmax_mhz)
-
-
-def test_the_other_router(design, work):
-    synthesize([design], "known", place=False, work_dir=work)
-    mhz = fmax_of(route(work, flow=Flow(router="router2"), pins=False, seed=1, frequency_mhz=100.0))
-    assert mhz is not None
-    assert 50 < mhz < 400
-    assert "Running router2" in (work / "nextpnr.1.full.log").read_text()
 
 
 def test_without_multipliers_and_without_placing(design, work):
@@ -157,19 +115,6 @@ def test_wrong_arguments(design, work, arguments, message):
     given = {"verilog": [design], "top": "known", "work_dir": work} | arguments
     with pytest.raises(InputError, match=f"^{message}$"):
         synthesize(given.pop("verilog"), given.pop("top"), **given)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"device": "12k"}, "device must be one of 25k, 45k, 85k, not '12k'"),
-        ({"placer": "sa"}, "placer must be one of heap, static, elements, not 'sa'"),
-        ({"router": "router3"}, "router must be one of router1, router2, not 'router3'"),
-    ],
-)
-def test_unknown_flows(arguments, message):
-    with pytest.raises(InputError, match=f"^{message}$"):
-        Flow(**arguments)
 
 
 def test_a_missing_source(tmp_path, work):
